@@ -1,0 +1,161 @@
+"""Promises: which bytes may land where, by whom and until when; durable before anything that a crash would leave unnamed.
+
+A process's promise is kept by that process alone and condemned when it dies; a client's is kept by whoever recognises its
+bytes. A promise ends in exactly one way: commit consumes it, or it is broken and its bytes are condemned.
+"""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from ..errors import ErrorCode, PrismError
+from ..meta import Txn, View, tuples
+from .garbage import condemn
+from .marks import namespace_row, newest
+from .rows import (
+    PromiseRow,
+    Refused,
+    Rules,
+    bucket_key,
+    counter_key,
+    decode,
+    due_key,
+    encode,
+    microseconds,
+    promise_key,
+    promises_of,
+)
+
+__all__ = [
+    "abandon",
+    "break_due",
+    "close",
+    "due",
+    "find",
+    "looked_at",
+    "open_uploads",
+    "overdue_writers",
+    "promise",
+    "renew",
+    "require_bucket",
+]
+
+_FIRST_LOOK = timedelta(seconds=60)
+
+
+async def require_bucket(view: View, rules: Rules, bucket: str) -> None:
+    """BUCKET_NOT_FOUND unless the bucket is the namespace's own or one created beside it."""
+    if bucket != rules.own_bucket and await view.get(bucket_key(rules.namespace, bucket)) is None:
+        raise PrismError(
+            ErrorCode.BUCKET_NOT_FOUND, f"namespace {rules.namespace!r} has no bucket {bucket!r}; create it first"
+        )
+
+
+async def open_uploads(view: View, rules: Rules, bucket: str, key: str) -> list[PromiseRow]:
+    """The open client promises of a key, oldest first (version ids sort by time)."""
+    start, end = tuples.span(promises_of(rules.namespace, bucket, key))
+    entries = await view.range(start, end, limit=4 * rules.max_open_uploads)
+    return [decode(PromiseRow, entry.value) for entry in entries]
+
+
+async def promise(tx: Txn, rules: Rules, wanted: PromiseRow) -> list[PromiseRow]:
+    """Make the promise; returns the key's other open client promises, which the caller must settle before it commits."""
+    await require_bucket(tx, rules, wanted.bucket)
+    space = await namespace_row(tx, rules.namespace)
+    others = await open_uploads(tx, rules, wanted.bucket, wanted.key)
+    row = msgspec.structs.replace(wanted, generation=space.deletions)
+    if row.kind == "client":
+        if len(others) >= rules.max_open_uploads:
+            raise PrismError(
+                ErrorCode.TOO_MANY_UPLOADS,
+                f"{len(others)} uploads of this key are open; at most {rules.max_open_uploads} may be",
+            )
+        row = msgspec.structs.replace(row, due=min(row.dead, row.created_at + _FIRST_LOOK))
+        _index(tx, rules, row)
+    tx.set(promise_key(rules.namespace, row), encode(row))
+    tx.add(counter_key(rules.namespace, "uploads"), 1)
+    return others
+
+
+def _index(tx: Txn, rules: Rules, row: PromiseRow) -> None:
+    if row.due is not None:
+        tx.set(due_key(rules.namespace, row, row.due), b"")
+
+
+async def find(view: View, rules: Rules, known: PromiseRow) -> PromiseRow | None:
+    """The promise as it stands now; None when it was kept or broken."""
+    value = await view.get(promise_key(rules.namespace, known))
+    return None if value is None else decode(PromiseRow, value)
+
+
+async def renew(tx: Txn, rules: Rules, known: PromiseRow, writable_until: datetime) -> PromiseRow:
+    """The writer goes on: move its deadlines. The promise must stand with no newer mark above it."""
+    row = await find(tx, rules, known)
+    if row is None:
+        raise PrismError(ErrorCode.OUTCOME_UNKNOWN, "the upload was given up for dead while it was running; repeat it")
+    space = await namespace_row(tx, rules.namespace)
+    if await newest(tx, space, rules.namespace, row.bucket, row.key) > row.generation:
+        raise PrismError(ErrorCode.DELETED_MEANWHILE, "the folder of this key was deleted while the upload was running")
+    later = msgspec.structs.replace(row, writable_until=writable_until, dead=row.dead + (writable_until - row.writable_until))
+    tx.set(promise_key(rules.namespace, later), encode(later))
+    return later
+
+
+def close(tx: Txn, rules: Rules, row: PromiseRow) -> None:
+    """Take the promise away; the caller says in the same transaction what becomes of its bytes."""
+    tx.clear(promise_key(rules.namespace, row))
+    if row.due is not None:
+        tx.clear(due_key(rules.namespace, row, row.due))
+    tx.add(counter_key(rules.namespace, "uploads"), -1)
+
+
+async def abandon(tx: Txn, rules: Rules, known: PromiseRow, now: datetime, reason: str = "abandoned") -> bool:
+    """Its own writer, or a deletion above it, gives the promise up: condemned promptly, and once more when dead."""
+    row = await find(tx, rules, known)
+    if row is None:
+        return False
+    close(tx, rules, row)
+    condemn(tx, rules, row.physical_key, dead=row.dead, now=now, reason=reason)
+    return True
+
+
+async def break_due(tx: Txn, rules: Rules, known: PromiseRow, looked: datetime | None, now: datetime) -> Refused | None:
+    """Break a promise whose time is over: for a client's, `looked` is when the HEAD that found nothing (or bytes that do
+    not match) was started, and it must have been at or after the promise's death. Returns why it did not happen."""
+    row = await find(tx, rules, known)
+    if row is None:
+        return Refused(code=ErrorCode.OBJECT_NOT_FOUND, message="the promise was kept or broken already")
+    if now < row.dead or (row.kind == "client" and (looked is None or looked < row.dead)):
+        return Refused(code=ErrorCode.UPLOAD_PENDING, message="the promise may still be kept")
+    close(tx, rules, row)
+    condemn(tx, rules, row.physical_key, dead=row.dead, now=now, reason="broken", grace=timedelta(0))
+    return None
+
+
+async def due(view: View, namespace: str, now: datetime, limit: int) -> list[PromiseRow]:
+    """Client promises that the verifier should look at now, longest due first; stale index entries give none."""
+    start, _ = tuples.span((namespace, "d"))
+    entries = await view.range(start, tuples.pack((namespace, "d", microseconds(now) + 1)), limit=limit)
+    values = await view.get_many([(namespace, "u", *entry.key[3:]) for entry in entries])
+    return [decode(PromiseRow, value) for value in values if value is not None]
+
+
+async def looked_at(tx: Txn, rules: Rules, known: PromiseRow, now: datetime) -> None:
+    """Nothing had landed yet: look again after as long as the promise is old, at the latest when it is dead."""
+    row = await find(tx, rules, known)
+    if row is None or row.due is None:
+        return
+    tx.clear(due_key(rules.namespace, row, row.due))
+    again = min(row.dead, now + max(_FIRST_LOOK, now - row.created_at)) if now < row.dead else now + _FIRST_LOOK
+    row = msgspec.structs.replace(row, due=again)
+    tx.set(promise_key(rules.namespace, row), encode(row))
+    _index(tx, rules, row)
+
+
+async def overdue_writers(view: View, namespace: str, now: datetime, after: bytes, limit: int) -> tuple[list[PromiseRow], bytes]:
+    """One page of process promises; those that are dead, and where to go on (empty at the end)."""
+    start, end = tuples.span((namespace, "w"))
+    entries = await view.range(max(start, after), end, limit=limit)
+    rows = [decode(PromiseRow, entry.value) for entry in entries]
+    more = entries[-1].raw + b"\x00" if len(entries) == limit else b""
+    return [row for row in rows if row.dead <= now], more

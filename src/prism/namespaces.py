@@ -1,0 +1,72 @@
+"""A namespace as the services use it: its configuration, its catalog rules, its store and where bytes lie in it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from .blob import BlobStore
+from .catalog.rows import Rules
+from .config import Limits, NamespaceConfig
+from .errors import ErrorCode, PrismError
+from .keys import Layout
+from .meta import Meta
+
+__all__ = ["Namespace", "Namespaces", "rules_of"]
+
+
+class Namespace(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the services need to serve one namespace."""
+
+    config: NamespaceConfig
+    rules: Rules
+    layout: Layout
+    store: BlobStore
+    meta: Meta
+    limits: Limits
+    now: Callable[[], datetime]
+    new_version_id: Callable[[], str]
+
+    @property
+    def name(self) -> str:
+        return self.rules.namespace
+
+    def bucket(self, asked: str) -> str:
+        """The bucket meant: an empty one is the namespace's own."""
+        return asked or self.rules.own_bucket
+
+
+class Namespaces:
+    """The namespaces that this process serves, by name."""
+
+    def __init__(self, served: Iterable[Namespace]) -> None:
+        self._by_name: Mapping[str, Namespace] = {space.name: space for space in served}
+
+    def __iter__(self) -> Iterator[Namespace]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> Namespace:
+        """NAMESPACE_NOT_FOUND when it is not configured."""
+        space = self._by_name.get(name)
+        if space is None:
+            raise PrismError(ErrorCode.NAMESPACE_NOT_FOUND, f"there is no namespace {name[:80]!r}")
+        return space
+
+
+def rules_of(config: NamespaceConfig, limits: Limits, store: BlobStore) -> Rules:
+    """The catalog's rules, from the configuration and from what the store can do."""
+    able = store.capabilities
+    return Rules(
+        namespace=config.name,
+        own_bucket=config.bucket,
+        versioning=config.versioning,
+        events=config.events,
+        clock_skew=timedelta(seconds=limits.clock_skew_seconds),
+        max_transfer=timedelta(seconds=limits.max_transfer_seconds),
+        read_grace=timedelta(seconds=0 if able.open_survives_delete else limits.read_grace_seconds),
+        overwrite_grace=timedelta(seconds=limits.overwrite_grace_seconds),
+        expiry_grace=timedelta(seconds=limits.expiry_grace_seconds),
+        late_write=timedelta(seconds=able.late_write_seconds),
+        returned_write_is_final=able.returned_write_is_final,
+        max_open_uploads=limits.max_open_uploads_per_key,
+    )
