@@ -5,6 +5,7 @@ what comes out is frozen, complete and checked. A secret is a `Secret`, which sh
 Nothing is opened or contacted here, but the files that hold secrets.
 """
 
+from .describing import Setting, describe
 from .loading import load
 from .settings import Secret
 from .types import (
@@ -49,8 +50,10 @@ __all__ = [
     "S3Store",
     "Secret",
     "ServerConfig",
+    "Setting",
     "StoreConfig",
     "TLSConfig",
     "TokensConfig",
+    "describe",
     "load",
 ]

@@ -134,7 +134,7 @@ def _backend(reader: Reader, tree: Tree, at: str) -> str:
 
 
 def _check_keys(kind: type[Settings], backend: str, tree: Tree, at: str) -> None:
-    known = (names(NamespaceConfig) - {"name", "store"}) | names(kind)
+    known = (names(NamespaceConfig) - {"name"}) | names(kind)
     for key, given in tree.items():
         if key in known:
             continue
@@ -159,4 +159,4 @@ def _default_key_pair(name: str, tree: Tree, at: str) -> None:
 
 
 def _any_key() -> set[str]:
-    return set().union(names(NamespaceConfig) - {"store"}, *(names(kind) for kind in STORES.values()))
+    return set().union(names(NamespaceConfig), *(names(kind) for kind in STORES.values()))

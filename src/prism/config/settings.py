@@ -34,13 +34,16 @@ __all__ = [
 ]
 
 _MAX_SECRET_BYTES = 65_536
-_USERINFO = re.compile(r"//[^/@\s]*@")
+_USERINFO = re.compile(r"//.*@", re.DOTALL)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every configuration type. With a `shorthand`, a plain value stands for that field of the section."""
+    """Base of every configuration type."""
 
     shorthand: ClassVar[str] = ""
+    """The field that a plain value in place of the section stands for."""
+    derived: ClassVar[frozenset[str]] = frozenset()
+    """Fields that nobody gives."""
 
 
 class Secret:
@@ -129,7 +132,7 @@ def names(cls: type[Settings]) -> set[str]:
     known = set()
     for name, field in _fields(cls).items():
         known |= {name, f"{name}_env", f"{name}_file"} if _is_secret(field.type) else {name}
-    return known
+    return known - cls.derived
 
 
 class Reader:
@@ -144,10 +147,8 @@ class Reader:
         fields = _fields(cls)
         known = names(cls)
         for key, given in tree.items():
-            if key not in known or key in ready:
-                raise unknown(
-                    _join(at, key), given.source if isinstance(given, Given) else "", key, known - ready.keys()
-                )
+            if key not in known:
+                raise unknown(_join(at, key), given.source if isinstance(given, Given) else "", key, known)
         for field in [field for name, field in fields.items() if name not in ready]:
             value = self._field(field, tree, _join(at, field.name), base)
             if value is not msgspec.NODEFAULT:

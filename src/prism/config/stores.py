@@ -1,11 +1,13 @@
 """Stores and URLs: which backend takes which settings, what its endpoint is in full, and passwords out of URLs."""
 
+import re
 from collections.abc import Mapping
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from ..errors import ErrorCode, PrismError
+from ..redaction import is_secret_name
 from .settings import Given, Tree, refused
 from .types import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, StoreConfig
 
@@ -20,6 +22,7 @@ STORES: Mapping[str, type[LocalStore | MemoryStore | S3Store | GCSStore | AzureS
     "memory": MemoryStore,
 }
 _AMAZON = "s3.amazonaws.com"
+_UNSPLIT = re.compile(r"//[^@]*:[^@]*@", re.DOTALL)
 
 
 def with_endpoint(store: StoreConfig, backend: str, at: str) -> StoreConfig:
@@ -38,7 +41,7 @@ def with_endpoint(store: StoreConfig, backend: str, at: str) -> StoreConfig:
         return msgspec.structs.replace(store, use_ssl=use_ssl)
     url = f"{'https' if use_ssl else 'http'}://{endpoint.rstrip('/')}"
     parts = _split(url)
-    if parts is None or not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+    if parts is None or not _is_server(parts):
         raise refused(
             f"{at}.endpoint", Given(store.endpoint, "given"), "host:port or a URL without user, query, fragment"
         )
@@ -79,7 +82,11 @@ def split_password(section: Tree, at: str) -> None:
     parts = _split(given.value)
     if parts is None:
         raise refused(f"{at}.url", given, "a URL")
+    if any(is_secret_name(name) for name, _ in parse_qsl(parts.query)):
+        raise refused(f"{at}.url", given, f"no secret in the query; give it as {at}.password", hidden=True)
     if parts.password is None:
+        if parts.netloc and _UNSPLIT.search(given.value):
+            raise refused(f"{at}.url", given, "a URL whose password is percent-encoded", hidden=True)
         return
     if section.keys() & {"password", "password_env", "password_file"}:
         raise PrismError(ErrorCode.INVALID_ARGUMENT, f"{at}.password stands in {at}.url too: keep one")
@@ -90,7 +97,15 @@ def split_password(section: Tree, at: str) -> None:
 
 def _split(url: str) -> SplitResult | None:
     try:
-        parts = urlsplit(url)
-        return parts if parts.port is None or parts.port >= 0 else None
+        return urlsplit(url)
     except ValueError:
         return None
+
+
+def _is_server(parts: SplitResult) -> bool:
+    """A host, perhaps a port and a path, nothing else."""
+    try:
+        port = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and parts.username is None and not (parts.query or parts.fragment) and port != 0

@@ -54,6 +54,7 @@ Origin = Annotated[
 BucketName = Annotated[
     str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", extra={"allowed": "3 to 63 of a-z 0-9 . -"})
 ]
+Region = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{1,64}$", extra={"allowed": "1 to 64 of A-Z a-z 0-9 -"})]
 Prefix = Annotated[
     str,
     Meta(
@@ -82,7 +83,7 @@ class S3Store(Settings, frozen=True, kw_only=True, tag_field="kind", tag="s3"):
     """The store's bucket."""
     endpoint: Text = ""
     """`host:port` or URL; `s3` takes the region's host unless given. A whole URL once loaded."""
-    region: Text = "us-east-1"
+    region: Region = "us-east-1"
     """The region that signatures name."""
     access_key: Text | None = None
     """Access key; without one, the cloud's default credential chain."""
@@ -130,7 +131,9 @@ StoreConfig = LocalStore | MemoryStore | S3Store | GCSStore | AzureStore
 
 
 class NamespaceConfig(Settings, frozen=True, kw_only=True):
-    """One of `namespaces:`. All but `name`, `backend` and `pattern` may as well stand under its `config:`."""
+    """One of `namespaces:`. All but `name` may as well stand under its `config:`."""
+
+    derived: ClassVar[frozenset[str]] = frozenset({"store"})
 
     name: str
     """1 to 63 of a-z 0-9 with single . _ - between."""
@@ -198,7 +201,7 @@ class ServerConfig(Settings, frozen=True, kw_only=True):
     """The HTTP API, health, metrics, docs."""
     s3: Endpoint = Endpoint(address="127.0.0.1:8333")
     """The S3 API; presigned URLs of local and memory namespaces point here."""
-    s3_region: Text = "us-east-1"
+    s3_region: Region = "us-east-1"
     """The region that signatures for the S3 API name."""
     cors_origins: tuple[
         Annotated[str, Meta(pattern=r"^(\*|https?://[^/?#@\s]+)$", extra={"allowed": "http(s)://host[:port] or *"})],
@@ -328,6 +331,8 @@ class LogConfig(Settings, frozen=True, kw_only=True):
 class Config(Settings, frozen=True, kw_only=True):
     """Everything, complete and checked."""
 
+    derived: ClassVar[frozenset[str]] = frozenset({"sources"})
+
     data_dir: Path
     """Folder of everything that is kept on this machine; `./prism-data` unless given."""
     namespaces: tuple[NamespaceConfig, ...]
@@ -343,4 +348,4 @@ class Config(Settings, frozen=True, kw_only=True):
     audit: AuditConfig
     log: LogConfig = LogConfig()
     sources: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """Where each setting that was given came from, by key path; no setting itself."""
+    """Where each setting that was given came from, by key path."""
