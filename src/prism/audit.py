@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -149,7 +149,7 @@ class FileAudit:
         own = os.fstat(self._descriptor)
         if not stat.S_ISREG(own.st_mode):
             return
-        if own.st_size >= self._max_bytes and self._is_current(own):
+        if own.st_size >= self._max_bytes:
             self._rotate()
         if not self._is_current(os.fstat(self._descriptor)):
             fresh = self._open()
@@ -164,7 +164,7 @@ class FileAudit:
         return (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino)
 
     def _rotate(self) -> None:
-        """Rename under a lock; when another process holds it, that one renames."""
+        """Rename, unless another process has done so or is doing it: that one holds the lock."""
         lock = os.open(f"{self._path}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -207,9 +207,12 @@ def line_of(record: AuditRecord) -> bytes:
     try:
         return _encode(record) + b"\n"
     except UnicodeEncodeError:
-        escaped = {
-            name: value.encode("utf-8", "backslashreplace").decode()
-            for name, value in msgspec.structs.asdict(record).items()
-            if isinstance(value, str)
-        }
-        return _encode(msgspec.structs.replace(record, **escaped, detail=None)) + b"\n"
+        fields = {name: _escaped(value) for name, value in msgspec.structs.asdict(record).items()}
+        return _encode(AuditRecord(**fields)) + b"\n"
+
+
+def _escaped(value: Any) -> Any:
+    """Text that is no Unicode, written out."""
+    if isinstance(value, Mapping):
+        return {_escaped(name): _escaped(inner) for name, inner in value.items()}
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
