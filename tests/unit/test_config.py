@@ -240,7 +240,7 @@ namespaces:
             ("namespaces: [{name: a, backend: memory}]\n", ["namespaces.a.bucket", "'a'", "3 to 63"]),
             (LOCAL % ", endpoint: x", ["namespaces.mine.endpoint", "backend memory"]),
             (LOCAL % ", buckets: x", ["namespaces.mine.buckets", "did you mean bucket?"]),
-            (LOCAL % ", default_ttl_seconds: 0", ["mine.default_ttl_seconds", "0", "from 1 to 3_155_760_000"]),
+            (LOCAL % ", default_ttl_seconds: 0", ["mine.default_ttl_seconds", "0", "from 1 to 3155760000"]),
             (LOCAL % ", default_ttl_seconds: '60'", ["mine.default_ttl_seconds", "'60'", "whole number"]),
             (LOCAL % ", no_expiration_default: true", ["mine.no_expiration_default", "allow_infinite_ttl"]),
             (LOCAL % ", s3_access_key: x", ["namespaces.mine", "s3_access_key and s3_secret", "together"]),
@@ -332,6 +332,9 @@ class TestUnsafeCombinations:
             ("bus: {retention_hours: 720}\n", ["runs.replay_horizon_days", "30 days", "720 hours"]),
             ("meta: {url: 'mysql://x'}\n", ["meta.url", "mysql://x", "postgresql://…"]),
             ("bus: {url: 'log:x'}\n", ["bus.url", "log:x", "kafka://…"]),
+            ("audit: {path: 3}\n", ["audit.path", "3", "in quotes"]),
+            (SEED.replace('"prismpassword"', "123456"), ["secret_key", "text or null", "in quotes"]),
+            (SEED.replace('"prism"', "123456"), ["access_key", "123456", "characters", "in quotes"]),
             ("auth: closed\n", ["auth.mode", "'closed'", "open"]),
         ],
     )

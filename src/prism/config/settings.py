@@ -29,6 +29,7 @@ __all__ = [
     "names",
     "place",
     "refused",
+    "section_of",
     "shown",
     "unknown",
 ]
@@ -91,7 +92,7 @@ def expand(cls: type[Settings], raw: Mapping[str, Any], source: str, at: str = "
     fields = _fields(cls)
     tree: Tree = {}
     for key, value in raw.items():
-        section = _section(fields[key].type) if key in fields else None
+        section = section_of(fields[key].type) if key in fields else None
         if section is None:
             tree[key] = Given(value, source)
         elif isinstance(value, Mapping):
@@ -107,7 +108,7 @@ def place(cls: type[Settings], tree: Tree, path: Sequence[str], given: Given, at
     """Lay one value over the tree by its key path."""
     name, rest = path[0], path[1:]
     fields = _fields(cls)
-    section = _section(fields[name].type) if name in fields else None
+    section = section_of(fields[name].type) if name in fields else None
     if section is not None:
         inner = rest or (section.shorthand,)
         if not inner[0]:
@@ -162,7 +163,7 @@ class Reader:
         return _convert(kind, given, at)
 
     def _field(self, field: msgspec.structs.FieldInfo, tree: Tree, at: str, base: Settings | None) -> Any:
-        section = _section(field.type)
+        section = section_of(field.type)
         if section is not None:
             default = getattr(base, field.name, None) or field.default
             known = default if isinstance(default, section) else None
@@ -266,13 +267,13 @@ def _words(kind: inspect.Type) -> str:
         case inspect.CustomType(cls=cls) if cls is Path:
             return "a path"
         case _:
-            return "text (quoted, if it looks like a number)"
+            return "text"
 
 
 def _bounds(low: float | None, high: float | None) -> str:
     if low is None and high is None:
         return ""
-    return f" of at least {low:,}" if high is None else f" from {low or 0:,} to {high:,}".replace(",", "_")
+    return f" of at least {low}" if high is None else f" from {low or 0} to {high}"
 
 
 def _convert(annotation: Any, given: Given, at: str) -> Any:
@@ -282,7 +283,8 @@ def _convert(annotation: Any, given: Given, at: str) -> Any:
     try:
         return msgspec.convert(value, annotation, strict=not given.text, dec_hook=_custom)
     except msgspec.ValidationError:
-        raise refused(at, given, allowed(annotation), hidden=_is_secret(annotation)) from None
+        quotes = "; put it in quotes" if isinstance(value, int | float) and _is_text(annotation) else ""
+        raise refused(at, given, f"{allowed(annotation)}{quotes}", hidden=_is_secret(annotation)) from None
 
 
 def _custom(kind: type, value: Any) -> Any:
@@ -304,9 +306,14 @@ def _plain(annotation: Any) -> list[Any]:
     return [] if annotation is type(None) else [annotation]
 
 
-def _section(annotation: Any) -> type[Settings] | None:
+def section_of(annotation: Any) -> type[Settings] | None:
+    """The section that a field of this type is; None for a plain value."""
     kinds = _plain(annotation)
     return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], Settings) else None
+
+
+def _is_text(annotation: Any) -> bool:
+    return any(kind in {str, Secret, Path} for kind in _plain(annotation))
 
 
 def _is_secret(annotation: Any) -> bool:
