@@ -1,7 +1,9 @@
 """A namespace as the services use it: its configuration, its catalog rules, its store and where bytes lie in it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import msgspec
 
@@ -12,7 +14,33 @@ from .errors import ErrorCode, PrismError
 from .keys import Layout
 from .meta import Meta
 
-__all__ = ["Namespace", "Namespaces", "rules_of"]
+__all__ = ["Namespace", "Namespaces", "Tasks", "rules_of"]
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """Work that runs to its end although the caller who began it may leave; `drain` waits for all of it."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def to_end(self, work: Coroutine[object, object, T]) -> T:
+        """Await `work`; a cancellation of the caller does not reach it."""
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def drain(self) -> None:
+        """Wait until nothing is left running; the caller bounds the wait."""
+        while self._running:
+            await asyncio.wait(self._running)
 
 
 class Namespace(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +54,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     now: Callable[[], datetime]
     new_version_id: Callable[[], str]
+    tasks: Tasks
 
     @property
     def name(self) -> str:

@@ -6,13 +6,30 @@ is acknowledged after its catalog commit, a read is pinned to the row it saw. Th
 """
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from . import reading
+from .access import Access
+from .blob.driver import EtagMismatch, NotFound, Stored
+from .catalog import buckets, listing, usage
+from .catalog import marks as folders
+from .catalog import objects as transitions
+from .catalog.listing import Listed, Wanted
+from .catalog.objects import Facts, Unlinked, Unsettled
+from .catalog.rows import ObjectRow, Refused, instant, microseconds
+from .continuation import Continuations
+from .digests import Digests, etag_of
+from .errors import ErrorCode, PrismError
+from .keys import check_bucket, check_folder, check_key, check_prefix
+from .lifecycle import lifetime_seconds
+from .meta import Txn, View
+from .metadata import check_metadata
 from .model import (
-    ByteRange,
+    Action,
     Caller,
     Conditions,
     CopyOptions,
+    ExpiringObject,
     ExpiringPage,
     ListPage,
     ObjectInfo,
@@ -22,57 +39,83 @@ from .model import (
     RangeSpec,
     Usage,
 )
+from .namespaces import Namespace, Namespaces
+from .reading import OpenObject, info_of
+from .recognition import settle
+from .writing import Flow, new_promise, streamed, write
 
 __all__ = ["ObjectStore", "OpenObject"]
 
-
-class OpenObject:
-    """A read that has begun. Iterate `chunks()` once; `aclose()` releases it at any time."""
-
-    info: ObjectInfo
-    byte_range: ByteRange
-    """What is served, within the object; the whole object unless a range was asked for."""
-    partial: bool
-    """A satisfiable range was asked for (HTTP 206)."""
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces of at most 1 MiB. Raises DATA_LOSS at the end of a whole read whose checksum does not match."""
-        raise NotImplementedError
-
-    async def aclose(self) -> None:
-        raise NotImplementedError
+_PAGE = 1000
+_ATTEMPTS = 4
 
 
 class ObjectStore:
     """The object operations of all namespaces of one process."""
 
-    async def put(self, caller: Caller, ref: ObjectRef, chunks: AsyncIterator[bytes], options: PutOptions) -> ObjectInfo:
+    def __init__(self, namespaces: Namespaces, access: Access, continuations: Continuations) -> None:
+        self._namespaces = namespaces
+        self._access = access
+        self._continuations = continuations
+
+    async def put(
+        self, caller: Caller, ref: ObjectRef, chunks: AsyncIterator[bytes], options: PutOptions
+    ) -> ObjectInfo:
         """Store the whole of `chunks` (pieces of any size) as the object's new content.
 
         Returns when the bytes and the row are durable. When `chunks` raises, nothing visible changes and its exception
         comes out. Errors: INVALID_ARGUMENT, NAMESPACE_NOT_FOUND, BUCKET_NOT_FOUND, PRECONDITION_FAILED,
         CHECKSUM_MISMATCH, SIZE_MISMATCH, TOO_LARGE, DELETED_MEANWHILE, STORE_DOWN, CATALOG_DOWN, OUTCOME_UNKNOWN.
         """
-        raise NotImplementedError
+        with self._access.operation(caller, Action.PUT, ref.namespace, ref.bucket, ref.key) as operation:
+            space = self._namespaces.get(ref.namespace)
+            info = await put_object(space, space.bucket(ref.bucket), ref.key, chunks, options)
+            operation.bytes_in = info.size_bytes
+            operation.detail["version_id"] = info.version_id
+            return info
 
     async def get(
         self, caller: Caller, ref: ObjectRef, wanted: RangeSpec | None = None, conditions: Conditions | None = None
     ) -> OpenObject:
         """Open the current content. Errors: OBJECT_NOT_FOUND, RANGE_NOT_SATISFIABLE, PRECONDITION_FAILED, NOT_MODIFIED
         (context holds `etag` and `last_modified`), DATA_LOSS, UPLOAD_PENDING, STORE_DOWN, CATALOG_DOWN."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.GET, ref.namespace, ref.bucket, ref.key) as operation:
+            space = self._namespaces.get(ref.namespace)
+            check_key(ref.key)
+            opened = await reading.open_object(space, space.bucket(ref.bucket), ref.key, wanted, conditions)
+            opened.accompany(operation.hand_over())
+            return opened
 
     async def head(self, caller: Caller, ref: ObjectRef, conditions: Conditions | None = None) -> ObjectInfo:
         """As `get`, without bytes."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.HEAD, ref.namespace, ref.bucket, ref.key):
+            space = self._namespaces.get(ref.namespace)
+            bucket = space.bucket(ref.bucket)
+            check_key(ref.key)
+            row = await reading.current(space, bucket, ref.key)
+            reading.evaluate(conditions, row)
+            return info_of(space, bucket, ref.key, row)
 
     async def delete(self, caller: Caller, ref: ObjectRef, precondition: Precondition | None = None) -> bool:
         """Remove the object; False when there was none. With versions kept, the content stays as an old version."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.DELETE, ref.namespace, ref.bucket, ref.key) as operation:
+            space = self._namespaces.get(ref.namespace)
+            check_key(ref.key)
+            deleted = await _unlink(space, space.bucket(ref.bucket), ref.key, precondition or Precondition())
+            operation.detail["deleted"] = "yes" if deleted else "no"
+            return deleted
 
     async def delete_prefix(self, caller: Caller, namespace: str, bucket: str, prefix: str) -> None:
         """Remove every object under `prefix`, which ends in `/`, in one transaction; bytes follow in the background."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.DELETE_PREFIX, namespace, bucket, prefix):
+            space = self._namespaces.get(namespace)
+            check_folder(prefix)
+
+            async def body(tx: Txn) -> None:
+                await transitions.require_bucket(tx, space.rules, space.bucket(bucket))
+                await folders.delete_folder(tx, space.rules, space.bucket(bucket), prefix, space.now())
+
+            await space.meta.transact(space.name, body)
 
     async def list(
         self,
@@ -87,38 +130,280 @@ class ObjectStore:
         start_after: str = "",
     ) -> ListPage:
         """One page in byte order: 0 means 1000, more is clamped to 1000, negative is INVALID_ARGUMENT."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.LIST, namespace, bucket, prefix):
+            space = self._namespaces.get(namespace)
+            check_prefix(prefix)
+            check_prefix(start_after)
+            check_prefix(delimiter)
+            scope = ("list", namespace, space.bucket(bucket), prefix, delimiter)
+            after = self._continuations.open(scope, token)[0] if token else start_after
+            wanted = Wanted(
+                bucket=space.bucket(bucket),
+                prefix=prefix,
+                delimiter=delimiter,
+                after=after,
+                limit=_page_size(max_results),
+            )
+            page = await _page(space, wanted)
+            return ListPage(
+                objects=tuple(info_of(space, wanted.bucket, key, row) for key, row in page.rows),
+                common_prefixes=tuple(page.prefixes),
+                next_token=None if page.resume is None else self._continuations.seal(scope, (page.resume,)),
+            )
 
     async def copy(self, caller: Caller, source: ObjectRef, destination: ObjectRef, options: CopyOptions) -> ObjectInfo:
         """Copy the current content to another key, bucket or namespace."""
-        raise NotImplementedError
+        with self._access.operation(
+            caller, Action.PUT, destination.namespace, destination.bucket, destination.key
+        ) as operation:
+            with self._access.operation(
+                caller, Action.COPY_SOURCE, source.namespace, source.bucket, source.key
+            ) as reads:
+                info = await _copy(
+                    self._namespaces.get(source.namespace), source, self._namespaces.get(destination.namespace),
+                    destination, options,
+                )
+                reads.bytes_out = info.size_bytes
+            operation.bytes_in = info.size_bytes
+            operation.detail["version_id"] = info.version_id
+            return info
 
     async def expiring(
         self, caller: Caller, namespace: str, within: timedelta, *, max_results: int = 0, token: str = ""
     ) -> ExpiringPage:
         """Live objects that expire within `within` from now, soonest first, from the expiry index."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.LIST_EXPIRING, namespace):
+            space = self._namespaces.get(namespace)
+            if within < timedelta(0):
+                raise PrismError(ErrorCode.INVALID_ARGUMENT, "the window must not be negative")
+            scope = ("expiring", namespace)
+            after = _expiring_position(self._continuations.open(scope, token)) if token else None
+            now = space.now()
+
+            async def body(view: View) -> tuple[list[listing.ExpiringRow], tuple[datetime, str, str] | None]:
+                return await listing.expiring(view, space.rules, now, now + within, after, _page_size(max_results))
+
+            found, resume = await space.meta.read(body)
+            position = None if resume is None else (str(microseconds(resume[0])), resume[1], resume[2])
+            return ExpiringPage(
+                objects=tuple(
+                    ExpiringObject(
+                        bucket=row.bucket, key=row.key, size_bytes=row.row.size_bytes, expires_at=row.row.expires_at
+                    )
+                    for row in found
+                    if row.row.expires_at is not None
+                ),
+                next_token=None if position is None else self._continuations.seal(scope, position),
+            )
 
     async def usage(self, caller: Caller, namespace: str) -> Usage:
         """What the namespace holds, from its counters."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.USAGE, namespace):
+            space = self._namespaces.get(namespace)
+
+            async def body(view: View) -> usage.Counters:
+                return await usage.counters(view, space.name)
+
+            found = await space.meta.read(body)
+            return Usage(namespace=namespace, objects=found.objects, size_bytes=found.size_bytes)
 
     async def namespaces(self, caller: Caller) -> tuple[str, ...]:
         """The namespaces that the caller may see, sorted."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.LIST_NAMESPACES):
+            allowed = caller.principal.namespaces
+            return tuple(sorted(s.name for s in self._namespaces if allowed is None or s.name in allowed))
 
     async def list_buckets(self, caller: Caller, namespace: str) -> tuple[str, ...]:
         """The namespace's buckets, its own first, then sorted."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.LIST_BUCKETS, namespace):
+            space = self._namespaces.get(namespace)
+
+            async def body(view: View) -> list[str]:
+                return await buckets.listed(view, space.rules)
+
+            return tuple(await space.meta.read(body))
 
     async def head_bucket(self, caller: Caller, namespace: str, bucket: str) -> None:
         """BUCKET_NOT_FOUND unless it is one of the namespace's."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.HEAD_BUCKET, namespace, bucket):
+            space = self._namespaces.get(namespace)
+
+            async def body(view: View) -> None:
+                await transitions.require_bucket(view, space.rules, bucket)
+
+            await space.meta.read(body)
 
     async def create_bucket(self, caller: Caller, namespace: str, bucket: str) -> None:
         """Errors: INVALID_ARGUMENT (name: 3 to 63 of a-z 0-9 . -), BUCKET_EXISTS (also one's own)."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.CREATE_BUCKET, namespace, bucket):
+            space = self._namespaces.get(namespace)
+            check_bucket(bucket)
+
+            async def body(tx: Txn) -> None:
+                await buckets.create(tx, space.rules, bucket, space.now())
+
+            await space.meta.transact(space.name, body)
 
     async def delete_bucket(self, caller: Caller, namespace: str, bucket: str) -> None:
         """Errors: BUCKET_NOT_FOUND, BUCKET_NOT_EMPTY; the namespace's own bucket is PERMISSION_DENIED."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.DELETE_BUCKET, namespace, bucket):
+            space = self._namespaces.get(namespace)
+
+            async def body(tx: Txn) -> None:
+                await buckets.remove(tx, space.rules, bucket, space.now())
+
+            await space.meta.transact(space.name, body)
+
+
+async def put_object(
+    space: Namespace, bucket: str, key: str, chunks: AsyncIterator[bytes], options: PutOptions
+) -> ObjectInfo:
+    """The put itself, for a caller that was let in already."""
+    check_key(key)
+    check_metadata(options.metadata, options.content_type, space.limits.metadata_bytes)
+    declared = options.declared
+    largest = min(space.limits.max_object_bytes, space.config.max_object_bytes or space.limits.max_object_bytes)
+    if declared.size_bytes is not None and declared.size_bytes > largest:
+        raise PrismError(ErrorCode.TOO_LARGE, f"an object here holds at most {largest} bytes")
+    if options.precondition != _ANY:
+        await _early_precondition(space, bucket, key, options.precondition)
+    promise = new_promise(
+        space,
+        bucket,
+        key,
+        content_type=options.content_type or "application/octet-stream",
+        metadata=options.metadata,
+        ttl_seconds=lifetime_seconds(space.config, options.ttl, options.no_expiration),
+        declared=declared,
+        precondition=options.precondition,
+    )
+    digests = Digests(
+        md5=options.md5_etag or declared.md5 is not None, sha256=options.want_sha256 or declared.sha256 is not None
+    )
+
+    def describe(stored: Stored) -> Facts:
+        return Facts(
+            size_bytes=stored.size_bytes,
+            etag=(digests.md5 if options.md5_etag else None) or etag_of(promise.version_id),
+            store_etag=stored.etag,
+            content_type=promise.content_type,
+            metadata=promise.metadata,
+            crc32c=digests.crc32c,
+            sha256=digests.sha256,
+        )
+
+    row = await write(space, promise, streamed(chunks, largest), digests, describe)
+    return info_of(space, bucket, key, row)
+
+
+_ANY = Precondition()
+
+
+async def _early_precondition(space: Namespace, bucket: str, key: str, precondition: Precondition) -> None:
+    """Refuse before the body flows what the commit would refuse after it; only the commit decides for good."""
+    row = await reading.find(space, bucket, key)
+    if not transitions.matches(precondition, row):
+        raise PrismError(ErrorCode.PRECONDITION_FAILED, "the current object does not meet the precondition")
+
+
+async def _unlink(space: Namespace, bucket: str, key: str, precondition: Precondition) -> bool:
+    settled: frozenset[str] = frozenset()
+    for _ in range(_ATTEMPTS):
+        seen = settled
+
+        async def body(tx: Txn, seen: frozenset[str] = seen) -> Unlinked | Unsettled | Refused:
+            return await transitions.unlink(tx, space.rules, bucket, key, space.now(), precondition, seen)
+
+        outcome = await space.meta.transact(space.name, body)
+        if isinstance(outcome, Unlinked):
+            return outcome.deleted
+        if isinstance(outcome, Refused):
+            raise PrismError(outcome.code, outcome.message)
+        await settle(space, outcome.open)
+        settled |= {upload.version_id for upload in outcome.open}
+    raise PrismError(ErrorCode.UPLOAD_PENDING, "uploads of this key keep arriving; try again")
+
+
+async def _page(space: Namespace, wanted: Wanted) -> Listed:
+    """A page whose client promises were looked at; what had landed is in it."""
+    for _ in range(_ATTEMPTS):
+
+        async def body(view: View) -> Listed:
+            return await listing.page(view, space.rules, wanted, space.now())
+
+        page = await space.meta.read(body)
+        if not page.open or not await settle(space, page.open):
+            return page
+    raise PrismError(ErrorCode.UPLOAD_PENDING, "uploads under this prefix keep arriving; try again")
+
+
+def _page_size(max_results: int) -> int:
+    if max_results < 0:
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, "max_results must not be negative; 0 means 1000")
+    return min(max_results or _PAGE, _PAGE)
+
+
+def _expiring_position(position: tuple[str, ...]) -> tuple[datetime, str, str]:
+    at, bucket, key = position
+    return instant(int(at)), bucket, key
+
+
+async def _copy(
+    source_space: Namespace, source: ObjectRef, space: Namespace, destination: ObjectRef, options: CopyOptions
+) -> ObjectInfo:
+    """Copy what the source's row names now; when those bytes go away meanwhile, look again, with a fresh key."""
+    check_key(source.key)
+    check_key(destination.key)
+    bucket = space.bucket(destination.bucket)
+    wanted = None if options.source_if_match is None else Conditions(if_match=options.source_if_match)
+    for _ in range(_ATTEMPTS):
+        row = await reading.current(source_space, source_space.bucket(source.bucket), source.key)
+        reading.evaluate(wanted, row)
+        try:
+            return await _copy_row(source_space, row, space, bucket, destination.key, options)
+        except (NotFound, EtagMismatch):
+            continue
+    raise PrismError(ErrorCode.DATA_LOSS, "the bytes of the source are not where the catalog says they are")
+
+
+async def _copy_row(
+    source_space: Namespace, row: ObjectRow, space: Namespace, bucket: str, key: str, options: CopyOptions
+) -> ObjectInfo:
+    metadata = row.metadata if options.metadata is None else options.metadata
+    promise = new_promise(
+        space,
+        bucket,
+        key,
+        content_type=options.content_type or row.content_type,
+        metadata=metadata,
+        ttl_seconds=lifetime_seconds(space.config, options.ttl, options.no_expiration),
+        precondition=options.precondition,
+    )
+    check_metadata(metadata, promise.content_type, space.limits.metadata_bytes)
+    digests = Digests()
+    inside = source_space.store is space.store and space.store.capabilities.copy
+
+    async def transfer(flow: Flow) -> Stored:
+        if inside:
+            return await space.store.copy(row.physical_key, row.store_etag, promise.physical_key, flow.options())
+        opened = await source_space.store.get(row.physical_key, None, row.store_etag)
+        try:
+            return await streamed(aiter(opened.body), row.size_bytes)(flow)
+        finally:
+            await opened.body.aclose()
+
+    def describe(stored: Stored) -> Facts:
+        if not inside and row.crc32c is not None and digests.crc32c != row.crc32c:
+            raise PrismError(ErrorCode.DATA_LOSS, "the bytes of the source are not the ones that were stored")
+        return Facts(
+            size_bytes=stored.size_bytes,
+            etag=row.etag,
+            store_etag=stored.etag,
+            content_type=promise.content_type,
+            metadata=metadata,
+            crc32c=row.crc32c if inside else digests.crc32c,
+            sha256=row.sha256,
+        )
+
+    committed = await write(space, promise, transfer, digests, describe)
+    return info_of(space, bucket, key, committed)

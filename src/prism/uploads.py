@@ -4,16 +4,48 @@ A presigned PUT of a local or memory namespace points to Prism's own S3 API and 
 signed query; the first complete body keeps that promise, a further one is an ordinary put (or 412 when it was bound).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 
-from .model import Caller, ObjectInfo, ObjectRef, PresignedURL, PutOptions
+import msgspec
 
-__all__ = ["Uploads"]
+from . import reading
+from .access import Access
+from .blob.driver import AlreadyExists, Stored, WriteOptions
+from .blob.sigv4 import Credential, presign
+from .catalog import uploads as promises
+from .catalog.objects import Facts
+from .catalog.rows import PromiseRow, Refused
+from .digests import Digests, etag_of
+from .errors import ErrorCode, PrismError
+from .failpoints import failpoint
+from .keys import check_key
+from .lifecycle import lifetime_seconds
+from .meta import Txn, View
+from .metadata import check_metadata, for_store
+from .model import Action, Caller, ObjectInfo, ObjectRef, PresignedURL, PutOptions
+from .namespaces import Namespace, Namespaces
+from .objects import put_object
+from .reading import info_of
+from .recognition import commit_upload, settle
+from .writing import capped
+
+__all__ = ["LONGEST", "UPLOAD_PARAMETER", "Uploads"]
+
+LONGEST = timedelta(seconds=3600)
+"""The longest life of a presigned URL (seed ADR-032, MAX_PRESIGNED_EXPIRY)."""
+UPLOAD_PARAMETER = "x-prism-upload"
+_ACTIONS = {"GET": Action.PRESIGN_GET, "PUT": Action.PRESIGN_PUT, "DELETE": Action.PRESIGN_DELETE}
+_BOUND = "b-"
 
 
 class Uploads:
-    """Presigning for all namespaces of one process."""
+    """Presigning for all namespaces of one process. `s3_url` says where clients reach Prism's S3 API."""
+
+    def __init__(self, namespaces: Namespaces, access: Access, s3_url: Callable[[], str]) -> None:
+        self._namespaces = namespaces
+        self._access = access
+        self._s3_url = s3_url
 
     async def presign(
         self,
@@ -29,11 +61,205 @@ class Uploads:
         """A URL for one method and key: GET of an absent object is OBJECT_NOT_FOUND and is capped at its expiry, PUT makes
         a durable promise first (`options.content_type`, when set, is bound), DELETE as PUT without one. None or zero
         means 3600 s; other than 1 to 3600 s, or another method, is INVALID_ARGUMENT."""
-        raise NotImplementedError
+        action = _ACTIONS.get(method)
+        if action is None:
+            raise PrismError(ErrorCode.INVALID_ARGUMENT, f"method {method[:20]!r} cannot be presigned: GET, PUT, DELETE can")
+        with self._access.operation(caller, action, ref.namespace, ref.bucket, ref.key) as operation:
+            space = self._namespaces.get(ref.namespace)
+            lasting = _lasting(expires_in)
+            check_key(ref.key)
+            query: dict[str, str] = {}
+            headers: dict[str, str] = {}
+            if method == "GET":
+                lasting = await _readable_for(space, space.bucket(ref.bucket), ref.key, lasting)
+                query = _overrides(response_content_type, response_content_disposition)
+            elif method == "PUT":
+                upload = await _promise(space, space.bucket(ref.bucket), ref.key, lasting, options or PutOptions())
+                query = {UPLOAD_PARAMETER: upload.version_id}
+                headers = {"content-type": upload.content_type} if upload.content_type else {}
+                operation.detail["version_id"] = upload.version_id
+            else:
+                await _require_bucket(space, space.bucket(ref.bucket))
+            operation.detail["expires_in_seconds"] = str(lasting // timedelta(seconds=1))
+            return self._sign(space, method, space.bucket(ref.bucket), ref.key, lasting, query, headers)
+
+    def _sign(
+        self,
+        space: Namespace,
+        method: str,
+        bucket: str,
+        key: str,
+        lasting: timedelta,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+    ) -> PresignedURL:
+        now = space.now().replace(microsecond=0)
+        pair = self._access.key_pair(space.name)
+        url = presign(
+            Credential(pair.access_key, pair.secret.reveal()),
+            method,
+            self._s3_url(),
+            f"/{bucket}/{key}",
+            query=query,
+            headers=headers,
+            expires_seconds=lasting // timedelta(seconds=1),
+            now=now,
+        )
+        return PresignedURL(url=url, method=method, expires_at=now + lasting, headers=headers)
 
     async def keep(
         self, caller: Caller, ref: ObjectRef, upload_id: str, chunks: AsyncIterator[bytes], options: PutOptions
     ) -> ObjectInfo:
         """The body for a presigned PUT has come. Errors: as `ObjectStore.put`; PRECONDITION_FAILED when a bound URL was
         used before; DELETED_MEANWHILE when a deletion of its folder came after the URL."""
-        raise NotImplementedError
+        with self._access.operation(caller, Action.PUT, ref.namespace, ref.bucket, ref.key) as operation:
+            space = self._namespaces.get(ref.namespace)
+            check_key(ref.key)
+            bucket = space.bucket(ref.bucket)
+            upload = await _find(space, bucket, ref.key, upload_id)
+            info = None if upload is None else await _keep(space, upload, chunks, options)
+            if info is None and upload_id.startswith(_BOUND):
+                raise PrismError(ErrorCode.PRECONDITION_FAILED, "this URL was used already; it works once")
+            if info is None:
+                info = await put_object(space, bucket, ref.key, chunks, options)
+            operation.bytes_in = info.size_bytes
+            operation.detail["version_id"] = info.version_id
+            return info
+
+
+def _lasting(expires_in: timedelta | None) -> timedelta:
+    if not expires_in:
+        return LONGEST
+    if not timedelta(seconds=1) <= expires_in <= LONGEST:
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, "a presigned URL lives 1 to 3600 seconds; 0 means 3600")
+    return timedelta(seconds=expires_in // timedelta(seconds=1))
+
+
+def _overrides(content_type: str | None, disposition: str | None) -> dict[str, str]:
+    named = {"response-content-type": content_type, "response-content-disposition": disposition}
+    return {name: value for name, value in named.items() if value}
+
+
+async def _readable_for(space: Namespace, bucket: str, key: str, lasting: timedelta) -> timedelta:
+    """The object must be there, and its URL does not outlive it."""
+    row = await reading.current(space, bucket, key)
+    if row.expires_at is None:
+        return lasting
+    return max(timedelta(seconds=1), min(lasting, row.expires_at - space.now()))
+
+
+async def _require_bucket(space: Namespace, bucket: str) -> None:
+    async def body(view: View) -> None:
+        await promises.require_bucket(view, space.rules, bucket)
+
+    await space.meta.read(body)
+
+
+async def _promise(space: Namespace, bucket: str, key: str, lasting: timedelta, options: PutOptions) -> PromiseRow:
+    """A client's promise, durable when this returns."""
+    check_metadata(options.metadata, options.content_type, space.limits.metadata_bytes)
+    now = space.now()
+    version_id = space.new_version_id()
+    until = now.replace(microsecond=0) + lasting
+    wanted = PromiseRow(
+        bucket=bucket,
+        key=key,
+        version_id=version_id,
+        physical_key=space.layout.physical(bucket, key, version_id),
+        kind="client",
+        created_at=now,
+        writable_until=until,
+        dead=until + space.rules.clock_skew + space.rules.max_transfer,
+        content_type=options.content_type,
+        metadata=options.metadata,
+        ttl_seconds=lifetime_seconds(space.config, options.ttl, options.no_expiration),
+        declared=options.declared,
+        precondition=options.precondition,
+    )
+
+    async def body(tx: Txn) -> None:
+        await promises.promise(tx, space.rules, wanted)
+
+    failpoint("uploads.presign.before_promise")
+    await space.meta.transact(space.name, body)
+    failpoint("uploads.presign.after_promise")
+    return wanted
+
+
+async def _find(space: Namespace, bucket: str, key: str, upload_id: str) -> PromiseRow | None:
+    async def body(view: View) -> PromiseRow | None:
+        return await promises.find_upload(view, space.rules, bucket, key, upload_id)
+
+    return await space.meta.read(body)
+
+
+async def _keep(
+    space: Namespace, upload: PromiseRow, chunks: AsyncIterator[bytes], options: PutOptions
+) -> ObjectInfo | None:
+    """Write the body to the promised key and commit it; None, with the body untouched, when other bytes lie there."""
+    if await space.store.head(upload.physical_key) is not None:
+        await settle(space, [upload])
+        return None
+    promise = msgspec.structs.replace(
+        upload,
+        content_type=upload.content_type or options.content_type or "application/octet-stream",
+        metadata=upload.metadata or options.metadata,
+    )
+    check_metadata(promise.metadata, promise.content_type, space.limits.metadata_bytes)
+    digests = Digests(md5=True, sha256=(promise.declared.sha256 or options.declared.sha256) is not None)
+
+    async def gate() -> None:
+        digests.check(options.declared)
+        digests.check(promise.declared)
+        if await _find(space, upload.bucket, upload.key, upload.version_id) is None:
+            raise AlreadyExists
+
+    write_options = WriteOptions(
+        content_type=promise.content_type,
+        metadata=for_store(promise.key, promise.version_id, promise.metadata),
+        gate=gate,
+        observe=digests.update,
+    )
+    try:
+        stored = await space.store.put(
+            promise.physical_key, capped(chunks, space.limits.max_object_bytes), write_options
+        )
+    except AlreadyExists as error:
+        raise PrismError(
+            ErrorCode.UPLOAD_PENDING, "another body came by this URL at the same moment; repeat the request"
+        ) from error
+    failpoint("uploads.keep.after_bytes")
+    return await space.tasks.to_end(_commit(space, promise, digests, stored))
+
+
+async def _commit(space: Namespace, promise: PromiseRow, digests: Digests, stored: Stored) -> ObjectInfo:
+    """The bytes are down: whatever happens now, somebody will recognise them."""
+    landed = await space.store.head(promise.physical_key)
+    facts = Facts(
+        size_bytes=stored.size_bytes,
+        etag=digests.md5 or etag_of(promise.version_id),
+        store_etag=stored.etag,
+        content_type=promise.content_type,
+        metadata=promise.metadata,
+        crc32c=digests.crc32c,
+        sha256=digests.sha256,
+        landed_at=space.now() if landed is None else landed.landed_at,
+    )
+    others = [u for u in await _others(space, promise) if u.version_id != promise.version_id]
+    try:
+        await settle(space, others)
+        outcome = await commit_upload(space, promise, facts)
+    except PrismError as error:
+        raise PrismError(
+            ErrorCode.UPLOAD_PENDING, "the upload has arrived but could not be recorded yet; look again shortly"
+        ) from error
+    if isinstance(outcome, Refused):
+        raise PrismError(outcome.code, outcome.message)
+    return info_of(space, promise.bucket, promise.key, outcome)
+
+
+async def _others(space: Namespace, promise: PromiseRow) -> Sequence[PromiseRow]:
+    async def body(view: View) -> Sequence[PromiseRow]:
+        return await promises.open_uploads(view, space.rules, promise.bucket, promise.key)
+
+    return await space.meta.read(body)

@@ -32,6 +32,7 @@ __all__ = [
     "close",
     "due",
     "find",
+    "find_upload",
     "looked_at",
     "open_uploads",
     "overdue_writers",
@@ -85,6 +86,12 @@ def _index(tx: Txn, rules: Rules, row: PromiseRow) -> None:
 async def find(view: View, rules: Rules, known: PromiseRow) -> PromiseRow | None:
     """The promise as it stands now; None when it was kept or broken."""
     value = await view.get(promise_key(rules.namespace, known))
+    return None if value is None else decode(PromiseRow, value)
+
+
+async def find_upload(view: View, rules: Rules, bucket: str, key: str, version_id: str) -> PromiseRow | None:
+    """A client's promise by the id that its URL carries."""
+    value = await view.get((*promises_of(rules.namespace, bucket, key), version_id))
     return None if value is None else decode(PromiseRow, value)
 
 
