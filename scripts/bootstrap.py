@@ -1,8 +1,9 @@
 """Make `.venv` ready: the locked requirements and the two packages of this repository, editable.
 
-Needs git's checkout and a Python, nothing else: no uv, no pip, no venv module. It finds uv or fetches it into `.cache/`, and uv does
-the rest. What always holds: third-party files are installed only when their hash stands in the lock; a second call that has nothing to
-do returns at once; an interrupted call is simply repeated. It does not choose versions (`make lock` does) and never downloads a Python.
+Needs git's checkout and a Python, nothing else: no uv, no pip, no venv module. It finds uv or fetches it into `.cache/`,
+and uv does the rest. What always holds: third-party files are installed only when their hash stands in the lock; a
+second call that has nothing to do returns at once; an interrupted call is simply repeated. It does not choose versions
+(`make lock` does) and never downloads a Python.
 Written so that an old Python can read it and say what is missing.
 """
 
@@ -31,7 +32,13 @@ STAMP = VENV / ".ready"
 CACHE = ROOT / ".cache"
 UV_HOME = CACHE / "uv"
 UV_LOCK = ROOT / "scripts" / "uv.lock.txt"
-INPUTS = ("pyproject.toml", "sdk/python/pyproject.toml", "requirements.lock", "scripts/uv.lock.txt", "scripts/bootstrap.py")
+INPUTS = (
+    "pyproject.toml",
+    "sdk/python/pyproject.toml",
+    "requirements.lock",
+    "scripts/uv.lock.txt",
+    "scripts/bootstrap.py",
+)
 OLDEST = (3, 11)
 NO_UV = """cannot get uv, which installs everything else. One of these will do:
   - Debian, Ubuntu:   apt-get install python3-venv   (as root)
@@ -97,8 +104,10 @@ def find_python():
         found = shutil.which(f"python3.{minor}")
         if found and runs(found, "--version"):
             return found
-    stop(f"Prism needs Python 3.11 or newer; this is {platform.python_version()} ({sys.executable}). "
-         "Install one, or name it: make PYTHON=/path/to/python3.11")  # fmt: skip
+    this = f"{platform.python_version()} ({sys.executable})"
+    return stop(
+        f"Prism needs Python 3.11 or newer; this is {this}. Install one, or name it: make PYTHON=/path/to/python3.11"
+    )
 
 
 def settings():
@@ -144,7 +153,7 @@ def fetch_uv(python, environment):
         uv = find_uv(environment)
         if uv:
             return uv
-    stop(NO_UV)
+    return stop(NO_UV)
 
 
 def uv_by_venv(python, environment):
@@ -209,7 +218,7 @@ def fits(name):
 
 
 def fetch(address):
-    with urllib.request.urlopen(address, timeout=60) as answer:
+    with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310 - the configured package index
         return answer.read()
 
 
@@ -249,9 +258,10 @@ def runs(*command, environment=None, shown=False):
     """Run a program to its end; its output is shown only where a person can act on it."""
     output = None if shown else subprocess.DEVNULL
     try:
-        return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output).returncode == 0
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     except OSError:
         return False
+    return done.returncode == 0
 
 
 def answer(*command):
