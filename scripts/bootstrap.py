@@ -1,9 +1,9 @@
 """Make `.venv` ready: the locked requirements and the two packages of this repository, editable.
 
-Needs git's checkout and a Python, nothing else: no uv, no pip, no venv module. It finds uv or fetches it into `.cache/`, and
-uv does the rest. What always holds: third-party files are installed only when their hash stands in the lock; a second
-call that has nothing to do returns at once; an interrupted call is simply repeated. It does not choose versions
-(`make lock` does) and never downloads a Python.
+Needs git's checkout and a Python, nothing else: no uv, no pip, no venv module. It finds uv or fetches it into
+`.cache/`, and uv does the rest. What always holds: third-party files are installed only when their hash stands in the
+lock; a second call that has nothing to do returns at once; an interrupted call is simply repeated. It does not choose
+versions (`make lock` does) and never downloads a Python.
 Written so that an old Python can read it and say what is missing.
 """
 
