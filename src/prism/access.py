@@ -114,8 +114,9 @@ class Access:
         audit: AuditSink,
         now: Callable[[], datetime],
         elapsed: Callable[[], float] = time.perf_counter,
+        policy: Policy | None = None,
     ) -> None:
-        self._policy = Policy(frozenset(space.name for space in config.namespaces), open=True)
+        self._policy = policy or Policy(frozenset(space.name for space in config.namespaces), open=True)
         self._anonymous = Principal(name="anonymous", kind="anonymous")
         pairs = [
             AccessKey(

@@ -141,6 +141,8 @@ class Conditions(Frozen):
     if_none_match: tuple[str, ...] | None = None
     if_modified_since: datetime | None = None
     if_unmodified_since: datetime | None = None
+    if_range: str | datetime | None = None
+    """A range is served only while the object has this etag, or this very modification time; else the whole object."""
 
 
 class Declared(Frozen):

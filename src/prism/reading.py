@@ -105,7 +105,7 @@ async def open_object(
     for _ in range(_ATTEMPTS):
         row = await current(space, bucket, key)
         evaluate(conditions, row)
-        served = None if wanted is None else resolve(wanted, row.size_bytes)
+        served = None if wanted is None or not _in_range(conditions, row) else resolve(wanted, row.size_bytes)
         try:
             opened = await space.store.get(row.physical_key, served, row.store_etag)
         except (NotFound, EtagMismatch) as error:
@@ -153,6 +153,15 @@ def evaluate(conditions: Conditions | None, row: ObjectRow) -> None:
             raise _not_modified(row)
     elif conditions.if_modified_since is not None and modified <= conditions.if_modified_since:
         raise _not_modified(row)
+
+
+def _in_range(conditions: Conditions | None, row: ObjectRow) -> bool:
+    """RFC 9110 section 13.1.5: strong comparison of an etag, an exact match of a date."""
+    if conditions is None or conditions.if_range is None:
+        return True
+    if isinstance(conditions.if_range, str):
+        return row.etag == conditions.if_range
+    return row.modified_at.replace(microsecond=0) == conditions.if_range
 
 
 def _failed() -> PrismError:
