@@ -1,0 +1,242 @@
+"""What every RPC has in common: a request id, a caller, a place among those in progress, deadlines, an honest error.
+
+Handlers are registered with bytes in and bytes out; there is no interceptor. Whatever is raised becomes a status of
+the one table, with `google.rpc.Status` details. In gRPC for Python a request stream ends quietly also when the client
+gave up or sent a message over the limit; `Stream` tells such an end from the proper one, which alone ends its reader.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from ..config import Limits
+from ..errors import ErrorCode, PrismError
+from ..model import Caller
+from .grpc_messages import decode
+from .services import Services
+from .status import STATUS, as_prism_error
+
+__all__ = ["Calls", "Stream"]
+
+Context = Any
+"""`grpc.aio.ServicerContext`; grpc carries no types."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MESSAGE_CHARACTERS = 1000
+_STATUS_SECONDS = 5.0
+
+
+class Stream:
+    """The messages of one RPC, in either direction, kept moving; DEADLINE_EXCEEDED when they do not, CANCELLED when the
+    client is gone.
+
+    A step that takes `limits.idle_seconds` ends the stream; so does, once all steps took that long together, a mean
+    rate below `limits.min_transfer_bytes_per_second`. Only time spent waiting for the client counts.
+    """
+
+    def __init__(self, context: Context, limits: Limits, request_id: str) -> None:
+        self._context = context
+        self._limits = limits
+        self._request_id = request_id
+        self._moved_bytes = 0
+        self._waited_seconds = 0.0
+
+    async def read(self) -> bytes | None:
+        """The next message; None at the proper end of the stream, after which nothing can turn it into another one."""
+        raw = await self._step(self._context.read())
+        if raw is grpc.aio.EOF:
+            # A call that is broken or was given up cannot send any more, and its end was seen before this end was
+            # reported; so what can still be sent here proves that the client closed its side in peace.
+            await self._step(self._context.send_initial_metadata((("x-request-id", self._request_id),)))
+            return None
+        self._count(len(raw))
+        return bytes(raw)
+
+    async def write(self, message: bytes) -> None:
+        """Send a message; returns when the transport has taken it, so a slow client holds the sender back."""
+        await self._step(self._context.write(message))
+        self._count(len(message))
+
+    async def _step(self, step: Awaitable[Any]) -> Any:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(self._limits.idle_seconds):
+                return await step
+        except TimeoutError as error:
+            raise PrismError(
+                ErrorCode.DEADLINE_EXCEEDED, f"nothing moved for {self._limits.idle_seconds:g} seconds"
+            ) from error
+        except grpc.aio.BaseError as error:
+            raise PrismError(ErrorCode.CANCELLED, "the client left before the end") from error
+        finally:
+            self._waited_seconds += clock() - began
+
+    def _count(self, size_bytes: int) -> None:
+        self._moved_bytes += size_bytes
+        least = self._limits.min_transfer_bytes_per_second
+        if self._waited_seconds > self._limits.idle_seconds and self._moved_bytes < least * self._waited_seconds:
+            raise PrismError(ErrorCode.DEADLINE_EXCEEDED, f"the transfer is slower than {least} bytes per second")
+
+
+class Calls:
+    """Makes method handlers of plain functions, and counts the RPCs in progress."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._limits = services.config.limits
+        self._active = 0
+        self._log = structlog.get_logger("prism.grpc")
+
+    def unary(
+        self, kind: type[Message], run: Callable[[Caller, Any], Awaitable[Message]], *, moves_bytes: bool = False
+    ) -> grpc.RpcMethodHandler:
+        """One message in, one out, within `limits.request_seconds`."""
+        seconds = self._limits.max_transfer_seconds if moves_bytes else self._limits.request_seconds
+
+        async def handle(raw: bytes, context: Context) -> bytes:
+            async with self._served(context, seconds) as caller:
+                answer = await run(caller, decode(kind, raw))
+            return answer.SerializeToString()
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def upload(self, run: Callable[[Caller, Stream], Awaitable[Message]]) -> grpc.RpcMethodHandler:
+        """A stream of object bytes in, one message out."""
+
+        async def handle(_: AsyncIterator[bytes], context: Context) -> bytes:
+            async with self._served(context, self._limits.max_transfer_seconds) as caller:
+                answer = await run(caller, Stream(context, self._limits, caller.request_id))
+            return answer.SerializeToString()
+
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    def download(
+        self, kind: type[Message], run: Callable[[Caller, Any, Stream], Awaitable[None]]
+    ) -> grpc.RpcMethodHandler:
+        """One message in, a stream of object bytes out."""
+
+        async def handle(raw: bytes, context: Context) -> None:
+            async with self._served(context, self._limits.max_transfer_seconds) as caller:
+                await run(caller, decode(kind, raw), Stream(context, self._limits, caller.request_id))
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+    def conversation(
+        self, kind: type[Message], run: Callable[[Caller, AsyncIterator[Any]], AsyncGenerator[Message, None]]
+    ) -> grpc.RpcMethodHandler:
+        """Small messages both ways, for as long as the client stays and asks again within `limits.idle_seconds`."""
+
+        async def handle(_: AsyncIterator[bytes], context: Context) -> None:
+            async with self._served(context, self._limits.max_transfer_seconds) as caller:
+                stream = Stream(context, self._limits, caller.request_id)
+                async with contextlib.aclosing(run(caller, _requests(kind, stream))) as answers:
+                    async for answer in answers:
+                        await stream.write(answer.SerializeToString())
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    def watch(
+        self, kind: type[Message], run: Callable[[Caller, Any], AsyncGenerator[Message, None]]
+    ) -> grpc.RpcMethodHandler:
+        """One message in, messages out for as long as the client stays."""
+
+        async def handle(raw: bytes, context: Context) -> None:
+            async with self._served(context, None) as caller:
+                stream = Stream(context, self._limits, caller.request_id)
+                async with contextlib.aclosing(run(caller, decode(kind, raw))) as messages:
+                    async for message in messages:
+                        await stream.write(message.SerializeToString())
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+    def unknown(self) -> grpc.RpcMethodHandler:
+        """For every method that there is not."""
+
+        async def handle(_: AsyncIterator[bytes], context: Context) -> None:
+            async with self._served(context, None):
+                raise PrismError(ErrorCode.UNIMPLEMENTED, "there is no such method")
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    @contextlib.asynccontextmanager
+    async def _served(self, context: Context, seconds: float | None) -> AsyncIterator[Caller]:
+        """One RPC from its beginning to its status."""
+        caller = self._caller(context)
+        try:
+            with self._place():
+                async with asyncio.timeout(seconds):
+                    yield caller
+            return
+        except Exception as error:  # noqa: BLE001 the seam: every error gets its status here
+            failed = error
+        await self._fail(context, caller, failed)
+
+    def _caller(self, context: Context) -> Caller:
+        request_id = ""
+        for name, value in context.invocation_metadata() or ():
+            if name == "x-request-id" and _REQUEST_ID.fullmatch(value):
+                request_id = value
+        request_id = request_id or self._services.new_request_id()
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        return Caller(principal=self._services.access.anonymous(), request_id=request_id, api="grpc")
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place among the RPCs in progress, or RATE_LIMITED."""
+        if self._active >= self._limits.max_requests:
+            raise PrismError(
+                ErrorCode.RATE_LIMITED,
+                f"{self._limits.max_requests} requests are in progress; try again",
+                retry_after_seconds=1.0,
+            )
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+
+    async def _fail(self, context: Context, caller: Caller, error: Exception) -> NoReturn:
+        """Answer with the error's status; bounded, for a client that reads nothing does not read that either."""
+        told = as_prism_error(error)
+        if told.code is ErrorCode.CANCELLED:
+            raise asyncio.CancelledError(told.message) from error
+        if told.code is ErrorCode.INTERNAL:
+            self._log.error("unforeseen error", request_id=caller.request_id, exc_info=error)
+        code = STATUS[told.code].grpc
+        message = told.message[:_MESSAGE_CHARACTERS]
+        details = _details(told, code, message, caller.request_id)
+        trailing = (("x-request-id", caller.request_id), ("grpc-status-details-bin", details))
+        try:
+            async with asyncio.timeout(_STATUS_SECONDS):
+                await context.abort(code, message, trailing)
+        except TimeoutError as late:
+            raise asyncio.CancelledError("the client does not read") from late
+        raise AssertionError("abort has not raised")
+
+
+async def _requests(kind: type[Message], stream: Stream) -> AsyncIterator[Any]:
+    while (raw := await stream.read()) is not None:
+        yield decode(kind, raw)
+
+
+def _details(error: PrismError, code: grpc.StatusCode, message: str, request_id: str) -> bytes:
+    """`google.rpc.Status` with an ErrorInfo, and a RetryInfo when the caller is told to wait."""
+    facts = {**error.context, "request_id": request_id}
+    if error.retryable:
+        facts["retryable"] = "true"
+    status = status_pb2.Status(code=code.value[0], message=message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code.name, domain="prism", metadata=facts))
+    if error.retry_after_seconds is not None:
+        wait = Duration()
+        wait.FromMilliseconds(max(1, int(error.retry_after_seconds * 1000)))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))
+    encoded: bytes = status.SerializeToString()
+    return encoded
