@@ -43,7 +43,7 @@ class ObjectRef(msgspec.Struct, frozen=True):
     key: str
 
 
-class Principal(Frozen):
+class Principal(Frozen, frozen=True):
     """Who calls. `kind` is `anonymous` (embedded default), `access_key` (S3 key pair) or `presigned` (a signed URL)."""
 
     name: str
@@ -52,7 +52,7 @@ class Principal(Frozen):
     """The namespaces this credential is good for; None: not bound to any."""
 
 
-class Caller(Frozen):
+class Caller(Frozen, frozen=True):
     """One request: its principal, its id (in every error, log line and audit record) and the API it came through."""
 
     principal: Principal
@@ -86,7 +86,7 @@ class Action(StrEnum):
     READ_UI = "server.ui"
 
 
-class ObjectInfo(Frozen):
+class ObjectInfo(Frozen, frozen=True):
     """What is known of one object; the bytes are elsewhere.
 
     `etag` carries no quotes; it is an MD5 hex digest only when it has no dash (RFC 9110 section 8.8.3; S3's habit).
@@ -110,7 +110,7 @@ class ObjectInfo(Frozen):
     """Hex digest, when it was declared or asked for."""
 
 
-class RangeSpec(Frozen):
+class RangeSpec(Frozen, frozen=True):
     """A range as asked: `start` and inclusive `end`, or the last `suffix` bytes (RFC 9110 section 14.1.2)."""
 
     start: int | None = None
@@ -125,7 +125,7 @@ class ByteRange(msgspec.Struct, frozen=True):
     length: int
 
 
-class Precondition(Frozen):
+class Precondition(Frozen, frozen=True):
     """What must hold of the current object for a write (`If-Match`, `If-None-Match: *`), judged at commit."""
 
     if_match: tuple[str, ...] | None = None
@@ -134,7 +134,7 @@ class Precondition(Frozen):
     """Etags that must not be current; `("*",)`: put-if-absent."""
 
 
-class Conditions(Frozen):
+class Conditions(Frozen, frozen=True):
     """The conditional headers of a read (RFC 9110 section 13.1), evaluated in the order of section 13.2.2."""
 
     if_match: tuple[str, ...] | None = None
@@ -145,7 +145,7 @@ class Conditions(Frozen):
     """A range is served only while the object has this etag, or this very modification time; else the whole object."""
 
 
-class Declared(Frozen):
+class Declared(Frozen, frozen=True):
     """What the writer says beforehand; bytes that differ are refused (CHECKSUM_MISMATCH, SIZE_MISMATCH)."""
 
     size_bytes: int | None = None
@@ -157,7 +157,7 @@ class Declared(Frozen):
     """Hex."""
 
 
-class PutOptions(Frozen):
+class PutOptions(Frozen, frozen=True):
     """Everything about a put but its name and its bytes.
 
     `ttl`: None takes the namespace's default; `no_expiration` is allowed only where the namespace says so.
@@ -174,7 +174,7 @@ class PutOptions(Frozen):
     want_sha256: bool = False
 
 
-class CopyOptions(Frozen):
+class CopyOptions(Frozen, frozen=True):
     """A copy keeps content type and metadata unless given; its TTL is the destination's default unless given."""
 
     ttl: timedelta | None = None
@@ -185,7 +185,7 @@ class CopyOptions(Frozen):
     source_if_match: tuple[str, ...] | None = None
 
 
-class ListPage(Frozen):
+class ListPage(Frozen, frozen=True):
     """One page in byte order of the keys. It may be short, even empty, while `next_token` is not None."""
 
     objects: tuple[ObjectInfo, ...]
@@ -193,7 +193,7 @@ class ListPage(Frozen):
     next_token: str | None
 
 
-class ExpiringObject(Frozen):
+class ExpiringObject(Frozen, frozen=True):
     """A live object that is due within the window asked for."""
 
     bucket: str
@@ -202,15 +202,16 @@ class ExpiringObject(Frozen):
     expires_at: datetime
 
 
-class ExpiringPage(Frozen):
+class ExpiringPage(Frozen, frozen=True):
     """Objects in the order of their expiry."""
 
     objects: tuple[ExpiringObject, ...]
     next_token: str | None
 
 
-class PresignedURL(Frozen):
-    """`headers` are the headers that are bound by the signature and must be sent as given (none but Host by default)."""
+class PresignedURL(Frozen, frozen=True):
+    """`headers` are the headers that are bound by the signature and must be sent as given (none but Host by
+    default)."""
 
     url: str
     method: str
@@ -218,7 +219,7 @@ class PresignedURL(Frozen):
     headers: Mapping[str, str] = {}
 
 
-class Usage(Frozen):
+class Usage(Frozen, frozen=True):
     """What a namespace holds, from counters: rows referenced, kept versions and not yet purged ones included."""
 
     namespace: str
