@@ -1,7 +1,7 @@
 """Continuation tokens: where a listing goes on, sealed to the very listing that it came from.
 
-A token carries its position and a keyed digest over position and scope, so one that was altered, or that belongs to another
-namespace, bucket, prefix or kind of listing, is refused. The key is the deployment's, kept in the catalog.
+A token carries its position and a keyed digest over position and scope, so one that was altered, or that belongs to
+another namespace, bucket, prefix or kind of listing, is refused. The key is the deployment's, kept in the catalog.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Checksums of a stream while it passes, and their comparison with what the writer declared.
 
-CRC-32C always (cheap, in hardware), SHA-256 and MD5 only when somebody needs them. Text forms: CRC-32C as base64 of four
-big-endian bytes (S3, GCS), SHA-256 and MD5 as lower-case hex.
+CRC-32C always (cheap, in hardware), SHA-256 and MD5 only when somebody needs them. Text forms: CRC-32C as base64 of
+four big-endian bytes (S3, GCS), SHA-256 and MD5 as lower-case hex.
 """
 
 import base64

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from .errors import ErrorCode, PrismError
 
-__all__ = ["KEY_FIELD", "VERSION_FIELD", "check_metadata", "for_store"]
+__all__ = ["KEY_FIELD", "VERSION_FIELD", "check_metadata", "for_store", "from_store"]
 
 KEY_FIELD = "prism-key"
 VERSION_FIELD = "prism-version"
@@ -35,7 +35,8 @@ def check_metadata(metadata: Mapping[str, str], content_type: str, limit_bytes: 
         size += len(name) + len(value.encode())
     if size > limit_bytes:
         raise PrismError(
-            ErrorCode.INVALID_ARGUMENT, f"metadata has {size} bytes, names and values together; {limit_bytes} are allowed"
+            ErrorCode.INVALID_ARGUMENT,
+            f"metadata has {size} bytes, names and values together; {limit_bytes} are allowed",
         )
     if content_type and (len(content_type) > 255 or not _CONTENT_TYPE.match(content_type)):
         raise PrismError(ErrorCode.INVALID_ARGUMENT, "a content type is at most 255 printable ASCII characters")
@@ -44,3 +45,8 @@ def check_metadata(metadata: Mapping[str, str], content_type: str, limit_bytes: 
 def for_store(key: str, version_id: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
     """User metadata and Prism's own fields together, as the store keeps them beside the bytes."""
     return {**metadata, KEY_FIELD: key, VERSION_FIELD: version_id}
+
+
+def from_store(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """User metadata alone, of what a store keeps beside the bytes."""
+    return {name: value for name, value in metadata.items() if not name.startswith("prism-")}

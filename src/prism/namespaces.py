@@ -60,6 +60,11 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         return self.rules.namespace
 
+    @property
+    def largest_bytes(self) -> int:
+        """The largest object that may be stored."""
+        return min(self.limits.max_object_bytes, self.config.max_object_bytes or self.limits.max_object_bytes)
+
     def bucket(self, asked: str) -> str:
         """The bucket meant: an empty one is the namespace's own."""
         return asked or self.rules.own_bucket

@@ -6,7 +6,9 @@ is acknowledged after its catalog commit, a read is pinned to the row it saw. Th
 """
 
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
+
+import msgspec
 
 from . import reading
 from .access import Access
@@ -14,9 +16,10 @@ from .blob.driver import EtagMismatch, NotFound, Stored
 from .catalog import buckets, listing, usage
 from .catalog import marks as folders
 from .catalog import objects as transitions
-from .catalog.listing import Listed, Wanted
+from .catalog import uploads as promises
+from .catalog.listing import Listed, Position, Wanted
 from .catalog.objects import Facts, Unlinked, Unsettled
-from .catalog.rows import ObjectRow, Refused, instant, microseconds
+from .catalog.rows import Hint, ObjectRow, Refused, instant, microseconds
 from .continuation import Continuations
 from .digests import Digests, etag_of
 from .errors import ErrorCode, PrismError
@@ -112,7 +115,7 @@ class ObjectStore:
             check_folder(prefix)
 
             async def body(tx: Txn) -> None:
-                await transitions.require_bucket(tx, space.rules, space.bucket(bucket))
+                await promises.require_bucket(tx, space.rules, space.bucket(bucket))
                 await folders.delete_folder(tx, space.rules, space.bucket(bucket), prefix, space.now())
 
             await space.meta.transact(space.name, body)
@@ -136,7 +139,9 @@ class ObjectStore:
             check_prefix(start_after)
             check_prefix(delimiter)
             scope = ("list", namespace, space.bucket(bucket), prefix, delimiter)
-            after = self._continuations.open(scope, token)[0] if token else start_after
+            after = _start_after(prefix, delimiter, start_after)
+            if token:
+                after = _begin(self._continuations.open(scope, token))
             wanted = Wanted(
                 bucket=space.bucket(bucket),
                 prefix=prefix,
@@ -145,10 +150,12 @@ class ObjectStore:
                 limit=_page_size(max_results),
             )
             page = await _page(space, wanted)
+            resume = page.resume
+            position = None if resume is None else (resume.key, "whole" if resume.whole else "")
             return ListPage(
                 objects=tuple(info_of(space, wanted.bucket, key, row) for key, row in page.rows),
                 common_prefixes=tuple(page.prefixes),
-                next_token=None if page.resume is None else self._continuations.seal(scope, (page.resume,)),
+                next_token=None if position is None else self._continuations.seal(scope, position),
             )
 
     async def copy(self, caller: Caller, source: ObjectRef, destination: ObjectRef, options: CopyOptions) -> ObjectInfo:
@@ -160,8 +167,11 @@ class ObjectStore:
                 caller, Action.COPY_SOURCE, source.namespace, source.bucket, source.key
             ) as reads:
                 info = await _copy(
-                    self._namespaces.get(source.namespace), source, self._namespaces.get(destination.namespace),
-                    destination, options,
+                    self._namespaces.get(source.namespace),
+                    source,
+                    self._namespaces.get(destination.namespace),
+                    destination,
+                    options,
                 )
                 reads.bytes_out = info.size_bytes
             operation.bytes_in = info.size_bytes
@@ -180,11 +190,11 @@ class ObjectStore:
             after = _expiring_position(self._continuations.open(scope, token)) if token else None
             now = space.now()
 
-            async def body(view: View) -> tuple[list[listing.ExpiringRow], tuple[datetime, str, str] | None]:
+            async def body(view: View) -> tuple[list[listing.ExpiringRow], Hint | None]:
                 return await listing.expiring(view, space.rules, now, now + within, after, _page_size(max_results))
 
             found, resume = await space.meta.read(body)
-            position = None if resume is None else (str(microseconds(resume[0])), resume[1], resume[2])
+            position = None if resume is None else _place(resume)
             return ExpiringPage(
                 objects=tuple(
                     ExpiringObject(
@@ -229,7 +239,7 @@ class ObjectStore:
             space = self._namespaces.get(namespace)
 
             async def body(view: View) -> None:
-                await transitions.require_bucket(view, space.rules, bucket)
+                await promises.require_bucket(view, space.rules, bucket)
 
             await space.meta.read(body)
 
@@ -249,10 +259,7 @@ class ObjectStore:
         with self._access.operation(caller, Action.DELETE_BUCKET, namespace, bucket):
             space = self._namespaces.get(namespace)
 
-            async def body(tx: Txn) -> None:
-                await buckets.remove(tx, space.rules, bucket, space.now())
-
-            await space.meta.transact(space.name, body)
+            await _remove_bucket(space, bucket)
 
 
 async def put_object(
@@ -262,7 +269,7 @@ async def put_object(
     check_key(key)
     check_metadata(options.metadata, options.content_type, space.limits.metadata_bytes)
     declared = options.declared
-    largest = min(space.limits.max_object_bytes, space.config.max_object_bytes or space.limits.max_object_bytes)
+    largest = space.largest_bytes
     if declared.size_bytes is not None and declared.size_bytes > largest:
         raise PrismError(ErrorCode.TOO_LARGE, f"an object here holds at most {largest} bytes")
     if options.precondition != _ANY:
@@ -324,17 +331,49 @@ async def _unlink(space: Namespace, bucket: str, key: str, precondition: Precond
     raise PrismError(ErrorCode.UPLOAD_PENDING, "uploads of this key keep arriving; try again")
 
 
-async def _page(space: Namespace, wanted: Wanted) -> Listed:
-    """A page whose client promises were looked at; what had landed is in it."""
+async def _remove_bucket(space: Namespace, bucket: str) -> None:
+    settled: frozenset[str] = frozenset()
     for _ in range(_ATTEMPTS):
+        seen = settled
 
-        async def body(view: View) -> Listed:
-            return await listing.page(view, space.rules, wanted, space.now())
+        async def body(tx: Txn, seen: frozenset[str] = seen) -> Unsettled | None:
+            return await buckets.remove(tx, space.rules, bucket, space.now(), seen)
+
+        outcome = await space.meta.transact(space.name, body)
+        if outcome is None:
+            return
+        await settle(space, outcome.open)
+        settled |= {upload.version_id for upload in outcome.open}
+    raise PrismError(ErrorCode.UPLOAD_PENDING, "uploads to this bucket keep arriving; try again")
+
+
+async def _page(space: Namespace, wanted: Wanted) -> Listed:
+    """A page whose client promises were looked at; what had landed is in it. Where uploads keep arriving it ends before
+    the first that was not looked at."""
+    looked: frozenset[str] = frozenset()
+    for budget in (wanted.open_budget, wanted.open_budget, wanted.open_budget, 0):
+        asked = msgspec.structs.replace(wanted, looked=looked, open_budget=budget)
+
+        async def body(view: View, asked: Wanted = asked) -> Listed:
+            return await listing.page(view, space.rules, asked, space.now())
 
         page = await space.meta.read(body)
         if not page.open or not await settle(space, page.open):
+            if page.resume == wanted.after:
+                break
             return page
+        looked |= {upload.version_id for upload in page.open}
     raise PrismError(ErrorCode.UPLOAD_PENDING, "uploads under this prefix keep arriving; try again")
+
+
+def _begin(position: tuple[str, ...]) -> Position:
+    key, whole = position
+    return Position(key, bool(whole))
+
+
+def _start_after(prefix: str, delimiter: str, key: str) -> Position:
+    """A caller's own beginning: a common prefix passes everything below it over, as S3 does."""
+    return Position(key, bool(delimiter) and key.endswith(delimiter) and len(key) > len(prefix))
 
 
 def _page_size(max_results: int) -> int:
@@ -343,27 +382,51 @@ def _page_size(max_results: int) -> int:
     return min(max_results or _PAGE, _PAGE)
 
 
-def _expiring_position(position: tuple[str, ...]) -> tuple[datetime, str, str]:
-    at, bucket, key = position
-    return instant(int(at)), bucket, key
+def _place(hint: Hint) -> tuple[str, ...]:
+    return str(microseconds(hint.at)), hint.bucket, hint.key, "" if hint.ordinal is None else str(hint.ordinal)
+
+
+def _expiring_position(position: tuple[str, ...]) -> Hint:
+    at, bucket, key, ordinal = position
+    return Hint(instant(int(at)), bucket, key, int(ordinal) if ordinal else None)
 
 
 async def _copy(
     source_space: Namespace, source: ObjectRef, space: Namespace, destination: ObjectRef, options: CopyOptions
 ) -> ObjectInfo:
-    """Copy what the source's row names now; when those bytes go away meanwhile, look again, with a fresh key."""
+    """Copy what the source's row names now; when those bytes go away meanwhile, look again, with a fresh key.
+
+    A copy onto itself takes nothing back: it commits only over the very content that it copied.
+    """
     check_key(source.key)
     check_key(destination.key)
-    bucket = space.bucket(destination.bucket)
+    bucket, source_bucket = space.bucket(destination.bucket), source_space.bucket(source.bucket)
+    onto_itself = (source_space.name, source_bucket, source.key) == (space.name, bucket, destination.key)
     wanted = None if options.source_if_match is None else Conditions(if_match=options.source_if_match)
+    if options.precondition != _ANY:
+        await _early_precondition(space, bucket, destination.key, options.precondition)
+    missing = ""
     for _ in range(_ATTEMPTS):
-        row = await reading.current(source_space, source_space.bucket(source.bucket), source.key)
+        row = await reading.current(source_space, source_bucket, source.key)
         reading.evaluate(wanted, row)
+        asked = _onto_itself(options, row) if onto_itself else options
         try:
-            return await _copy_row(source_space, row, space, bucket, destination.key, options)
-        except (NotFound, EtagMismatch):
-            continue
-    raise PrismError(ErrorCode.DATA_LOSS, "the bytes of the source are not where the catalog says they are")
+            return await _copy_row(source_space, row, space, bucket, destination.key, asked)
+        except (NotFound, EtagMismatch) as error:
+            if missing == row.physical_key:
+                raise PrismError(ErrorCode.DATA_LOSS, "the bytes of the source are lost") from error
+            missing = row.physical_key
+        except PrismError as error:
+            if not onto_itself or error.code is not ErrorCode.PRECONDITION_FAILED:
+                raise
+    raise PrismError(ErrorCode.UPLOAD_PENDING, "the source keeps changing while it is copied; try again")
+
+
+def _onto_itself(options: CopyOptions, row: ObjectRow) -> CopyOptions:
+    """PRECONDITION_FAILED, or the options with the content that was copied as the precondition."""
+    if not transitions.matches(options.precondition, row):
+        raise PrismError(ErrorCode.PRECONDITION_FAILED, "the current object does not meet the precondition")
+    return msgspec.structs.replace(options, precondition=Precondition(if_match=(row.etag,)))
 
 
 async def _copy_row(
@@ -385,7 +448,9 @@ async def _copy_row(
 
     async def transfer(flow: Flow) -> Stored:
         if inside:
-            return await space.store.copy(row.physical_key, row.store_etag, promise.physical_key, flow.options())
+            return await flow.alongside(
+                space.store.copy(row.physical_key, row.store_etag, promise.physical_key, flow.options())
+            )
         opened = await source_space.store.get(row.physical_key, None, row.store_etag)
         try:
             return await streamed(aiter(opened.body), row.size_bytes)(flow)
@@ -393,7 +458,8 @@ async def _copy_row(
             await opened.body.aclose()
 
     def describe(stored: Stored) -> Facts:
-        if not inside and row.crc32c is not None and digests.crc32c != row.crc32c:
+        changed = not inside and row.crc32c is not None and digests.crc32c != row.crc32c
+        if changed or stored.size_bytes != row.size_bytes:
             raise PrismError(ErrorCode.DATA_LOSS, "the bytes of the source are not the ones that were stored")
         return Facts(
             size_bytes=stored.size_bytes,

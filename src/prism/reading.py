@@ -1,8 +1,8 @@
 """Reads: the row as it stands, what has landed since, the conditions, and the bytes pinned to the row.
 
-A read looks at the row and the key's open client promises, commits what landed, and looks again; it opens the bytes pinned
-to the row's etag. Bytes that are missing send it back to the row: only the same row twice without its bytes is DATA_LOSS.
-A whole read checks the content's CRC-32C before its last piece leaves.
+A read looks at the row and the key's open client promises, commits what landed, and looks again; it opens the bytes
+pinned to the row's etag. Bytes that are missing send it back to the row: only the same row twice without its bytes is
+DATA_LOSS. A whole read checks the content's CRC-32C before its last piece leaves.
 """
 
 from collections.abc import AsyncIterator
@@ -44,7 +44,8 @@ class OpenObject:
         self._operation = operation
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Pieces of at most 1 MiB. Raises DATA_LOSS before the last piece of a whole read whose checksum does not match."""
+        """Pieces of at most 1 MiB. Raises DATA_LOSS before the last piece of a whole read whose checksum does not
+        match."""
         whole = self.byte_range.length == self.info.size_bytes
         expected = self.info.crc32c if whole else None
         crc = 0
@@ -78,11 +79,11 @@ class OpenObject:
 
 async def find(space: Namespace, bucket: str, key: str) -> ObjectRow | None:
     """The current row with every landed upload of the key taken into account; None when absent."""
+
+    async def body(view: View) -> Seen:
+        return await transitions.look(view, space.rules, bucket, key, space.now())
+
     for _ in range(_ATTEMPTS):
-
-        async def body(view: View) -> Seen:
-            return await transitions.look(view, space.rules, bucket, key, space.now())
-
         seen = await space.meta.read(body)
         if not seen.open or not await settle(space, seen.open):
             return seen.row

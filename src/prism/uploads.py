@@ -1,11 +1,12 @@
 """Presigned transfers: a promise first, then a URL that carries it; and keeping that promise when the body arrives.
 
-A presigned PUT of a local or memory namespace points to Prism's own S3 API and names its promise (`x-prism-upload`) in the
-signed query; the first complete body keeps that promise, a further one is an ordinary put (or 412 when it was bound).
+A presigned PUT of a local or memory namespace points to Prism's own S3 API and names its promise (`x-prism-upload`) in
+the signed query; the first complete body keeps that promise, a further one is an ordinary put. A URL is bound, so that
+it works once, when more was declared than an ordinary put through it could know of.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -13,9 +14,10 @@ from . import reading
 from .access import Access
 from .blob.driver import AlreadyExists, Stored, WriteOptions
 from .blob.sigv4 import Credential, presign
+from .catalog import garbage
 from .catalog import uploads as promises
-from .catalog.objects import Facts
-from .catalog.rows import PromiseRow, Refused
+from .catalog.objects import Facts, Superseded
+from .catalog.rows import Condemned, PromiseRow, Refused
 from .digests import Digests, etag_of
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
@@ -27,7 +29,7 @@ from .model import Action, Caller, ObjectInfo, ObjectRef, PresignedURL, PutOptio
 from .namespaces import Namespace, Namespaces
 from .objects import put_object
 from .reading import info_of
-from .recognition import commit_upload, settle
+from .recognition import Outcome, settle, settle_key
 from .writing import capped
 
 __all__ = ["LONGEST", "UPLOAD_PARAMETER", "Uploads"]
@@ -58,48 +60,50 @@ class Uploads:
         response_content_type: str | None = None,
         response_content_disposition: str | None = None,
     ) -> PresignedURL:
-        """A URL for one method and key: GET of an absent object is OBJECT_NOT_FOUND and is capped at its expiry, PUT makes
-        a durable promise first (`options.content_type`, when set, is bound), DELETE as PUT without one. None or zero
-        means 3600 s; other than 1 to 3600 s, or another method, is INVALID_ARGUMENT."""
+        """A URL for one method and key: GET of an absent object is OBJECT_NOT_FOUND and is capped at its expiry, PUT
+        makes a durable promise first (`options.content_type`, when set, is bound), DELETE as PUT without one. None or
+        zero means 3600 s; other than 1 to 3600 s, or another method, is INVALID_ARGUMENT."""
         action = _ACTIONS.get(method)
         if action is None:
-            raise PrismError(ErrorCode.INVALID_ARGUMENT, f"method {method[:20]!r} cannot be presigned: GET, PUT, DELETE can")
+            raise PrismError(
+                ErrorCode.INVALID_ARGUMENT, f"method {method[:20]!r} cannot be presigned: GET, PUT, DELETE can"
+            )
         with self._access.operation(caller, action, ref.namespace, ref.bucket, ref.key) as operation:
             space = self._namespaces.get(ref.namespace)
             lasting = _lasting(expires_in)
             check_key(ref.key)
             query: dict[str, str] = {}
             headers: dict[str, str] = {}
+            bucket, now = space.bucket(ref.bucket), space.now().replace(microsecond=0)
             if method == "GET":
-                lasting = await _readable_for(space, space.bucket(ref.bucket), ref.key, lasting)
+                lasting = await _readable_for(space, bucket, ref.key, lasting, now)
                 query = _overrides(response_content_type, response_content_disposition)
             elif method == "PUT":
-                upload = await _promise(space, space.bucket(ref.bucket), ref.key, lasting, options or PutOptions())
-                query = {UPLOAD_PARAMETER: upload.version_id}
+                upload = await _promise(space, bucket, ref.key, now + lasting, options or PutOptions())
+                query = {UPLOAD_PARAMETER: (_BOUND if upload.bound else "") + upload.version_id}
                 headers = {"content-type": upload.content_type} if upload.content_type else {}
                 operation.detail["version_id"] = upload.version_id
             else:
-                await _require_bucket(space, space.bucket(ref.bucket))
+                await _require_bucket(space, bucket)
             operation.detail["expires_in_seconds"] = str(lasting // timedelta(seconds=1))
-            return self._sign(space, method, space.bucket(ref.bucket), ref.key, lasting, query, headers)
+            return self._sign(space, method, f"/{bucket}/{ref.key}", now, lasting, query, headers)
 
     def _sign(
         self,
         space: Namespace,
         method: str,
-        bucket: str,
-        key: str,
+        path: str,
+        now: datetime,
         lasting: timedelta,
         query: Mapping[str, str],
         headers: Mapping[str, str],
     ) -> PresignedURL:
-        now = space.now().replace(microsecond=0)
         pair = self._access.key_pair(space.name)
         url = presign(
             Credential(pair.access_key, pair.secret.reveal()),
             method,
             self._s3_url(),
-            f"/{bucket}/{key}",
+            path,
             query=query,
             headers=headers,
             expires_seconds=lasting // timedelta(seconds=1),
@@ -116,11 +120,13 @@ class Uploads:
             space = self._namespaces.get(ref.namespace)
             check_key(ref.key)
             bucket = space.bucket(ref.bucket)
-            upload = await _find(space, bucket, ref.key, upload_id)
+            version_id = upload_id.removeprefix(_BOUND)
+            upload = await _find(space, bucket, ref.key, version_id)
             info = None if upload is None else await _keep(space, upload, chunks, options)
-            if info is None and upload_id.startswith(_BOUND):
-                raise PrismError(ErrorCode.PRECONDITION_FAILED, "this URL was used already; it works once")
             if info is None:
+                await _refuse_overtaken(space, bucket, ref.key, version_id)
+                if upload_id.startswith(_BOUND):
+                    raise _used()
                 info = await put_object(space, bucket, ref.key, chunks, options)
             operation.bytes_in = info.size_bytes
             operation.detail["version_id"] = info.version_id
@@ -140,12 +146,10 @@ def _overrides(content_type: str | None, disposition: str | None) -> dict[str, s
     return {name: value for name, value in named.items() if value}
 
 
-async def _readable_for(space: Namespace, bucket: str, key: str, lasting: timedelta) -> timedelta:
-    """The object must be there, and its URL does not outlive it."""
+async def _readable_for(space: Namespace, bucket: str, key: str, lasting: timedelta, now: datetime) -> timedelta:
+    """The object must be there, and its URL, signed at the whole second `now`, does not outlive it."""
     row = await reading.current(space, bucket, key)
-    if row.expires_at is None:
-        return lasting
-    return max(timedelta(seconds=1), min(lasting, row.expires_at - space.now()))
+    return lasting if row.expires_at is None else min(lasting, row.expires_at - now)
 
 
 async def _require_bucket(space: Namespace, bucket: str) -> None:
@@ -155,21 +159,20 @@ async def _require_bucket(space: Namespace, bucket: str) -> None:
     await space.meta.read(body)
 
 
-async def _promise(space: Namespace, bucket: str, key: str, lasting: timedelta, options: PutOptions) -> PromiseRow:
-    """A client's promise, durable when this returns."""
+async def _promise(space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions) -> PromiseRow:
+    """A client's promise, durable when this returns; its body may begin before `until`."""
     check_metadata(options.metadata, options.content_type, space.limits.metadata_bytes)
-    now = space.now()
     version_id = space.new_version_id()
-    until = now.replace(microsecond=0) + lasting
     wanted = PromiseRow(
         bucket=bucket,
         key=key,
         version_id=version_id,
         physical_key=space.layout.physical(bucket, key, version_id),
         kind="client",
-        created_at=now,
+        bound=options != PutOptions(content_type=options.content_type),
+        created_at=space.now(),
         writable_until=until,
-        dead=until + space.rules.clock_skew + space.rules.max_transfer,
+        dead=until + space.rules.clock_skew + space.rules.max_transfer + space.rules.late_write,
         content_type=options.content_type,
         metadata=options.metadata,
         ttl_seconds=lifetime_seconds(space.config, options.ttl, options.no_expiration),
@@ -181,7 +184,7 @@ async def _promise(space: Namespace, bucket: str, key: str, lasting: timedelta, 
         await promises.promise(tx, space.rules, wanted)
 
     failpoint("uploads.presign.before_promise")
-    await space.meta.transact(space.name, body)
+    await space.meta.transact(space.name, body, promises.promise_reads(space.rules))
     failpoint("uploads.presign.after_promise")
     return wanted
 
@@ -193,11 +196,29 @@ async def _find(space: Namespace, bucket: str, key: str, upload_id: str) -> Prom
     return await space.meta.read(body)
 
 
+async def _refuse_overtaken(space: Namespace, bucket: str, key: str, version_id: str) -> None:
+    """DELETED_MEANWHILE when the promise fell with its folder: a URL from before the deletion writes nothing after
+    it."""
+    physical_key = space.layout.physical(bucket, key, version_id)
+
+    async def body(view: View) -> Condemned | None:
+        return await garbage.find(view, space.name, physical_key)
+
+    row = await space.meta.read(body)
+    if row is not None and row.reason == "purged":
+        raise PrismError(ErrorCode.DELETED_MEANWHILE, "the folder of this key was deleted after the URL was made")
+
+
+def _used() -> PrismError:
+    return PrismError(ErrorCode.PRECONDITION_FAILED, "this URL was used already; it works once")
+
+
 async def _keep(
     space: Namespace, upload: PromiseRow, chunks: AsyncIterator[bytes], options: PutOptions
 ) -> ObjectInfo | None:
     """Write the body to the promised key and commit it; None, with the body untouched, when other bytes lie there."""
-    if await space.store.head(upload.physical_key) is not None:
+    landed = await space.store.head(upload.physical_key)
+    if landed is not None:
         await settle(space, [upload])
         return None
     promise = msgspec.structs.replace(
@@ -207,24 +228,17 @@ async def _keep(
     )
     check_metadata(promise.metadata, promise.content_type, space.limits.metadata_bytes)
     digests = Digests(md5=True, sha256=(promise.declared.sha256 or options.declared.sha256) is not None)
-
-    async def gate() -> None:
-        digests.check(options.declared)
-        digests.check(promise.declared)
-        if await _find(space, upload.bucket, upload.key, upload.version_id) is None:
-            raise AlreadyExists
-
     write_options = WriteOptions(
         content_type=promise.content_type,
         metadata=for_store(promise.key, promise.version_id, promise.metadata),
-        gate=gate,
+        gate=_gate(space, promise, digests, options),
         observe=digests.update,
     )
     try:
-        stored = await space.store.put(
-            promise.physical_key, capped(chunks, space.limits.max_object_bytes), write_options
-        )
+        stored = await space.store.put(promise.physical_key, capped(chunks, space.largest_bytes), write_options)
     except AlreadyExists as error:
+        if upload.bound:
+            raise _used() from error
         raise PrismError(
             ErrorCode.UPLOAD_PENDING, "another body came by this URL at the same moment; repeat the request"
         ) from error
@@ -232,9 +246,33 @@ async def _keep(
     return await space.tasks.to_end(_commit(space, promise, digests, stored))
 
 
+def _gate(
+    space: Namespace, promise: PromiseRow, digests: Digests, options: PutOptions
+) -> Callable[[], Awaitable[None]]:
+    """Nothing becomes visible that is not as declared, that nobody promises any more, or that comes too late."""
+
+    async def body(view: View) -> PromiseRow | Refused:
+        return await promises.standing(view, space.rules, promise)
+
+    async def gate() -> None:
+        digests.check(options.declared)
+        digests.check(promise.declared)
+        found = await space.meta.read(body)
+        if isinstance(found, Refused):
+            if found.code is ErrorCode.DELETED_MEANWHILE:
+                raise PrismError(found.code, found.message)
+            raise AlreadyExists
+        if space.now() >= promise.dead - space.rules.late_write:
+            raise PrismError(ErrorCode.DEADLINE_EXCEEDED, "the upload took too long; nothing was stored")
+
+    return gate
+
+
 async def _commit(space: Namespace, promise: PromiseRow, digests: Digests, stored: Stored) -> ObjectInfo:
     """The bytes are down: whatever happens now, somebody will recognise them."""
     landed = await space.store.head(promise.physical_key)
+    if landed is None:
+        raise PrismError(ErrorCode.OUTCOME_UNKNOWN, "the upload was taken and removed again meanwhile; look again")
     facts = Facts(
         size_bytes=stored.size_bytes,
         etag=digests.md5 or etag_of(promise.version_id),
@@ -243,23 +281,23 @@ async def _commit(space: Namespace, promise: PromiseRow, digests: Digests, store
         metadata=promise.metadata,
         crc32c=digests.crc32c,
         sha256=digests.sha256,
-        landed_at=space.now() if landed is None else landed.landed_at,
+        landed_at=landed.landed_at,
     )
-    others = [u for u in await _others(space, promise) if u.version_id != promise.version_id]
-    try:
-        await settle(space, others)
-        outcome = await commit_upload(space, promise, facts)
-    except PrismError as error:
-        raise PrismError(
-            ErrorCode.UPLOAD_PENDING, "the upload has arrived but could not be recorded yet; look again shortly"
-        ) from error
+    name = promise.version_id
+    outcomes = await settle_key(space, promise.bucket, promise.key, {name: landed}, {name: facts})
+    outcome = outcomes.get(name)
+    if outcome is None:
+        outcome = await _recognised(space, promise)
     if isinstance(outcome, Refused):
         raise PrismError(outcome.code, outcome.message)
-    return info_of(space, promise.bucket, promise.key, outcome)
+    row = outcome.row if isinstance(outcome, Superseded) else outcome
+    return info_of(space, promise.bucket, promise.key, row)
 
 
-async def _others(space: Namespace, promise: PromiseRow) -> Sequence[PromiseRow]:
-    async def body(view: View) -> Sequence[PromiseRow]:
-        return await promises.open_uploads(view, space.rules, promise.bucket, promise.key)
-
-    return await space.meta.read(body)
+async def _recognised(space: Namespace, promise: PromiseRow) -> Outcome:
+    """What became of an upload that somebody else took first."""
+    row = await reading.find(space, promise.bucket, promise.key)
+    if row is not None and row.version_id == promise.version_id:
+        return row
+    await _refuse_overtaken(space, promise.bucket, promise.key, promise.version_id)
+    return Refused(code=ErrorCode.OUTCOME_UNKNOWN, message="the upload was taken and overtaken meanwhile; look again")

@@ -6,20 +6,20 @@ Once the bytes are down the write runs to its end even if the caller leaves.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 
 from . import recognition
 from .blob.driver import Stored, WriteOptions
 from .catalog import objects as transitions
 from .catalog import uploads as promises
-from .catalog.objects import Facts
+from .catalog.objects import Facts, Superseded
 from .catalog.rows import ObjectRow, PromiseRow, Refused
 from .digests import Digests
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
-from .metadata import for_store
 from .meta import Txn
+from .metadata import for_store
 from .model import Declared, Precondition
 from .namespaces import Namespace
 
@@ -27,7 +27,8 @@ __all__ = ["HOLD", "Flow", "capped", "new_promise", "streamed", "write"]
 
 HOLD = timedelta(seconds=60)
 """How long a process's promise lets a write begin; renewed after a third of it while the body flows."""
-
+_NOTHING_DECLARED = Declared()
+_ALWAYS = Precondition()
 
 
 def new_promise(
@@ -38,8 +39,8 @@ def new_promise(
     content_type: str,
     metadata: Mapping[str, str],
     ttl_seconds: int | None,
-    declared: Declared = Declared(),
-    precondition: Precondition = Precondition(),
+    declared: Declared = _NOTHING_DECLARED,
+    precondition: Precondition = _ALWAYS,
 ) -> PromiseRow:
     """A process's promise for a fresh physical key, not yet made."""
     now = space.now()
@@ -73,10 +74,12 @@ async def write(
     try:
         stored = await transfer(flow)
         failpoint("objects.put.after_bytes")
+        digests.check(promise.declared)
+        facts = describe(stored)
     except BaseException:
         await space.tasks.to_end(_give_up(space, flow))
         raise
-    return await space.tasks.to_end(_finish(space, flow, describe(stored)))
+    return await space.tasks.to_end(_finish(space, flow, facts))
 
 
 def streamed(chunks: AsyncIterator[bytes], max_bytes: int) -> Callable[["Flow"], Awaitable[Stored]]:
@@ -115,7 +118,7 @@ class Flow:
         async def body(tx: Txn) -> list[PromiseRow]:
             return await promises.promise(tx, self.space.rules, self.promise)
 
-        others = await self.space.meta.transact(self.space.name, body)
+        others = await self.space.meta.transact(self.space.name, body, promises.promise_reads(self.space.rules))
         failpoint("objects.put.after_promise")
         return others
 
@@ -133,10 +136,24 @@ class Flow:
     async def gate(self) -> None:
         """Nothing becomes visible before the promise is durable, after its time, or with bytes other than declared."""
         await asyncio.shield(self.reserved)
+        await self.renew()
         if self.space.now() >= self.promise.writable_until:
             raise PrismError(ErrorCode.STORE_DOWN, "the store did not take the bytes in time; nothing was stored")
         if self.ended:
             self.digests.check(self.promise.declared)
+
+    async def alongside(self, work: Coroutine[object, object, Stored]) -> Stored:
+        """Await the store's own work, in which no chunk passes by, keeping the promise alive meanwhile."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=(HOLD / 3).total_seconds())
+                await self.renew()
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
 
     async def watched(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The caller's chunks on their way to the store, keeping the promise alive."""
@@ -147,7 +164,9 @@ class Flow:
         self.ended = True
 
     async def renew(self) -> None:
-        """Move the deadline when a third of the hold is over."""
+        """Move the deadline when a third of the hold is over; a promise that was refused ends the body early."""
+        if self.reserved.done():
+            self.reserved.result()
         now = self.space.now()
         if now < self.promise.writable_until - HOLD * 2 / 3:
             return
@@ -173,21 +192,21 @@ async def _give_up(space: Namespace, flow: Flow) -> None:
 
 
 async def _finish(space: Namespace, flow: Flow, facts: Facts) -> ObjectRow:
+    """The bytes are down: look at the key's open uploads, then commit. Runs to its end whoever leaves."""
     try:
-        flow.digests.check(flow.promise.declared)
         others = await flow.reserved
         if others:
             await recognition.settle(space, others)
         failpoint("objects.put.before_commit")
 
-        async def body(tx: Txn) -> ObjectRow | Refused:
+        async def body(tx: Txn) -> ObjectRow | Superseded | Refused:
             return await transitions.commit(tx, space.rules, flow.promise, facts, space.now())
 
-        outcome = await space.meta.transact(space.name, body)
+        outcome = await space.meta.transact(space.name, body, transitions.commit_reads(space.rules, flow.promise))
     except BaseException:
         await _give_up(space, flow)
         raise
     failpoint("objects.put.after_commit")
     if isinstance(outcome, Refused):
         raise PrismError(outcome.code, outcome.message)
-    return outcome
+    return outcome.row if isinstance(outcome, Superseded) else outcome

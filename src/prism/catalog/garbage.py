@@ -1,7 +1,7 @@
 """Condemned bytes: a row per physical key until the bytes are gone for good. Terminal: nothing returns from here.
 
-`due` says when the next deletion may start. What a user deleted is due promptly and, while a URL or writer may still reach
-the key, once more when the key is dead; everything else is due when its grace is over and the key is dead.
+`due` says when the next deletion may start. What a user deleted is due promptly and, while a URL or writer may still
+reach the key, once more when the key is dead; everything else is due when its grace is over and the key is dead.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import msgspec
 from ..meta import Txn, View, tuples
 from .rows import Condemned, Rules, counter_key, decode, encode, garbage_due_key, garbage_key, microseconds
 
-__all__ = ["Due", "bring_forward", "condemn", "due", "named", "removed"]
+__all__ = ["Due", "bring_forward", "condemn", "due", "find", "removed"]
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -52,13 +52,12 @@ async def due(view: View, namespace: str, now: datetime, limit: int) -> list[Due
     entries = await view.range(start, end, limit=limit)
     keys = [str(entry.key[-1]) for entry in entries]
     values = await view.get_many([garbage_key(namespace, key) for key in keys])
-    return [
-        Due(key, decode(Condemned, value)) for key, value in zip(keys, values, strict=True) if value is not None
-    ]
+    return [Due(key, decode(Condemned, value)) for key, value in zip(keys, values, strict=True) if value is not None]
 
 
 async def removed(tx: Txn, namespace: str, physical_keys: Sequence[str], started_at: datetime) -> int:
-    """Their bytes were deleted in calls started at `started_at`: drop the rows of dead keys, keep the others until dead.
+    """Their bytes were deleted in calls started at `started_at`: drop the rows of dead keys, keep the others until
+    dead.
 
     A row that is not due at `started_at` (it changed meanwhile) is left alone. Returns how many rows were dropped.
     """
@@ -79,7 +78,9 @@ async def removed(tx: Txn, namespace: str, physical_keys: Sequence[str], started
     return dropped
 
 
-async def bring_forward(tx: Txn, rules: Rules, physical_prefix: str, after: str, now: datetime, limit: int) -> str | None:
+async def bring_forward(
+    tx: Txn, rules: Rules, physical_prefix: str, after: str, now: datetime, limit: int
+) -> str | None:
     """Make garbage under a deleted folder due now for its first deletion; returns where to go on, None at the end."""
     start, end = tuples.span_text((rules.namespace, "g"), physical_prefix)
     if after:
@@ -99,7 +100,7 @@ def _move(tx: Txn, namespace: str, physical_key: str, row: Condemned, due_at: da
     tx.set(garbage_due_key(namespace, due_at, physical_key), b"")
 
 
-async def named(view: View, namespace: str, physical_key: str) -> bool:
-    """Whether a garbage row names these bytes."""
-    return await view.get(garbage_key(namespace, physical_key)) is not None
-
+async def find(view: View, namespace: str, physical_key: str) -> Condemned | None:
+    """The garbage row that names these bytes."""
+    value = await view.get(garbage_key(namespace, physical_key))
+    return None if value is None else decode(Condemned, value)

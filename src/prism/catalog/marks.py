@@ -1,7 +1,7 @@
 """Deletion marks: a folder of any size vanishes in one transaction; its rows are purged in bounded steps afterwards.
 
-The namespace's deletion counter rises with every such deletion; the mark keeps its value, rows and promises carry the value
-of their own transaction (their generation). A row is alive while no mark on one of its ancestor folders is newer.
+The namespace's deletion counter rises with every such deletion; the mark keeps its value, rows and promises carry the
+value of their own transaction (their generation). A row is alive while no mark on one of its ancestor folders is newer.
 No row or promise older than a standing mark can come into being under it, so what a step has passed stays clean.
 """
 
@@ -82,5 +82,3 @@ async def remove(tx: Txn, namespace: str, mark: FolderMark) -> bool:
     tx.clear(key)
     tx.set(namespace_key(namespace), encode(NamespaceRow(deletions=space.deletions, marks=space.marks - 1)))
     return True
-
-

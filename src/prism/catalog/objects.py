@@ -1,13 +1,12 @@
 """The transitions of an object's row: commit (swap), unlink, expire, purge; and what readers look up.
 
-Commit asks in this order: is the row already mine, does my promise stand, is no newer mark above it, did the current row
-land later, does the precondition hold; then it swaps. It consumes the promise and looks at no clock for that: this alone
-keeps a paused writer from referencing bytes that were condemned meanwhile.
+Commit asks in this order: is the row already mine, does my promise stand, is no newer mark above it, did the current
+row land later, does the precondition hold; then it swaps. It consumes the promise and looks at no clock for that: this
+alone keeps a paused writer from referencing bytes that were condemned meanwhile.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -18,12 +17,14 @@ from .garbage import condemn
 from .marks import namespace_row, newest
 from .outbox import announce
 from .rows import (
+    Hint,
     NamespaceRow,
     ObjectRow,
     PromiseRow,
     Refused,
     Rules,
     VersionRow,
+    bucket_key,
     decode,
     encode,
     expiry_key,
@@ -38,9 +39,11 @@ from .usage import count
 __all__ = [
     "Facts",
     "Seen",
+    "Superseded",
     "Unlinked",
     "Unsettled",
     "commit",
+    "commit_reads",
     "drop_dead",
     "expire",
     "is_alive",
@@ -51,7 +54,7 @@ __all__ = [
 ]
 
 
-class Facts(Frozen):
+class Facts(Frozen, frozen=True):
     """What is known of bytes that have landed, beside what their promise says."""
 
     size_bytes: int
@@ -72,6 +75,12 @@ class Seen(msgspec.Struct, frozen=True):
     open: Sequence[PromiseRow]
 
 
+class Superseded(msgspec.Struct, frozen=True):
+    """The upload took effect and was overtaken before anybody saw it; `row` is what it was."""
+
+    row: ObjectRow
+
+
 class Unlinked(msgspec.Struct, frozen=True):
     """The object is absent now; `deleted` says whether it was there."""
 
@@ -86,7 +95,7 @@ class Unsettled(msgspec.Struct, frozen=True):
 
 def whole_second(at: datetime) -> datetime:
     """The first whole second at or after `at`: an expiry is published in seconds and never comes early."""
-    return datetime.fromtimestamp(math.ceil(at.timestamp()), UTC)
+    return at.replace(microsecond=0) + timedelta(seconds=1) if at.microsecond else at
 
 
 def matches(precondition: Precondition, current: ObjectRow | None) -> bool:
@@ -109,20 +118,30 @@ async def look(view: View, rules: Rules, bucket: str, key: str, now: datetime) -
     """The key as a reader sees it at `now`."""
     await require_bucket(view, rules, bucket)
     value, space_value = await view.get_many([object_key(rules.namespace, bucket, key), namespace_key(rules.namespace)])
-    space = NamespaceRow() if space_value is None else decode(NamespaceRow, space_value)
-    mark = await newest(view, space, rules.namespace, bucket, key)
     row = None if value is None else decode(ObjectRow, value)
-    if row is not None and not is_alive(row, mark, now):
-        row = None
+    if row is not None:
+        mark = 0
+        if space_value is not None:
+            mark = await newest(view, decode(NamespaceRow, space_value), rules.namespace, bucket, key)
+        if not is_alive(row, mark, now):
+            row = None
     return Seen(row, await open_uploads(view, rules, bucket, key))
 
 
-async def commit(tx: Txn, rules: Rules, known: PromiseRow, facts: Facts, now: datetime) -> ObjectRow | Refused:
+def commit_reads(rules: Rules, known: PromiseRow) -> list[Key]:
+    """What `commit` reads first, for prefetching."""
+    return [
+        object_key(rules.namespace, known.bucket, known.key),
+        promise_key(rules.namespace, known),
+        namespace_key(rules.namespace),
+    ]
+
+
+async def commit(
+    tx: Txn, rules: Rules, known: PromiseRow, facts: Facts, now: datetime
+) -> ObjectRow | Superseded | Refused:
     """Reference the landed bytes as the key's current content and condemn what they replace."""
-    own = object_key(rules.namespace, known.bucket, known.key)
-    value, promise_value, space_value = await tx.get_many(
-        [own, promise_key(rules.namespace, known), namespace_key(rules.namespace)]
-    )
+    value, promise_value, space_value = await tx.get_many(commit_reads(rules, known))
     current = None if value is None else decode(ObjectRow, value)
     if current is not None and current.version_id == known.version_id:
         return current
@@ -131,48 +150,98 @@ async def commit(tx: Txn, rules: Rules, known: PromiseRow, facts: Facts, now: da
     promise = decode(PromiseRow, promise_value)
     space = NamespaceRow() if space_value is None else decode(NamespaceRow, space_value)
     mark = await newest(tx, space, rules.namespace, promise.bucket, promise.key)
-    alive = current if current is not None and is_alive(current, mark, now) else None
-    refusal = _refusal(promise, alive, mark, facts)
+    refusal = await _refusal(tx, rules, promise, current, mark, now)
     if refusal is not None:
-        close(tx, rules, promise)
-        condemn(tx, rules, promise.physical_key, dead=promise.dead, now=now, reason="refused")
         return refusal
-    await require_bucket(tx, rules, promise.bucket)
-    ordinal = await _next_ordinal(tx, rules, promise, current)
+    row = _row(rules, promise, facts, space.deletions, now)
+    if current is not None and current.generation >= mark and _landed_later(current, row):
+        return await _supersede(tx, rules, promise, row, now)
+    alive = current if current is not None and is_alive(current, mark, now) else None
+    if not matches(promise.precondition, alive):
+        return _refuse(tx, rules, promise, now, _UNMET)
     if current is not None:
         await _retire(tx, rules, promise.bucket, promise.key, current, mark, now, reason="overwritten")
     close(tx, rules, promise)
-    row = _row(rules, promise, facts, space.deletions, ordinal, now)
-    tx.set(own, encode(row))
-    if row.expires_at is not None:
-        tx.set(expiry_key(rules.namespace, row.expires_at, promise.bucket, promise.key), b"")
-    count(tx, rules.namespace, row, +1)
-    announce(
-        tx,
-        rules,
-        "object.created",
-        promise.bucket,
-        promise.key,
-        now,
-        version_id=row.version_id,
-        size_bytes=row.size_bytes,
-    )
+    _reference(tx, rules, promise, row, now)
     return row
 
 
-def _refusal(promise: PromiseRow, alive: ObjectRow | None, mark: int, facts: Facts) -> Refused | None:
+_OVERTAKEN = Refused(
+    code=ErrorCode.DELETED_MEANWHILE, message="the folder of this key was deleted after the upload began"
+)
+_NO_BUCKET = Refused(code=ErrorCode.BUCKET_NOT_FOUND, message="the bucket was deleted after the upload began")
+_UNMET = Refused(code=ErrorCode.PRECONDITION_FAILED, message="the current object does not meet the precondition")
+
+
+async def _refusal(
+    tx: Txn, rules: Rules, promise: PromiseRow, current: ObjectRow | None, mark: int, now: datetime
+) -> Refused | None:
+    """What a deletion of the folder or the bucket since the promise does to it."""
     if mark > promise.generation:
-        return Refused(code=ErrorCode.DELETED_MEANWHILE, message="the folder of this key was deleted after the upload began")
-    if facts.landed_at is not None and alive is not None and alive.landed_at is not None:
-        mine, theirs = (facts.landed_at, promise.version_id), (alive.landed_at, alive.version_id)
-        if mine < theirs:
-            return Refused(code=ErrorCode.PRECONDITION_FAILED, message="an upload that landed later is current")
-    if not matches(promise.precondition, alive):
-        return Refused(code=ErrorCode.PRECONDITION_FAILED, message="the current object does not meet the precondition")
+        return _refuse(tx, rules, promise, now, _OVERTAKEN)
+    bucket = promise.bucket
+    if bucket != rules.own_bucket and await tx.get(bucket_key(rules.namespace, bucket)) is None:
+        return _refuse(tx, rules, promise, now, _NO_BUCKET)
     return None
 
 
-def _row(rules: Rules, promise: PromiseRow, facts: Facts, generation: int, ordinal: int, now: datetime) -> ObjectRow:
+def _refuse(tx: Txn, rules: Rules, promise: PromiseRow, now: datetime, why: Refused) -> Refused:
+    """The promise ends here. Bytes that a client's URL can still reach stay until it is dead, so that a late PUT hears
+    412, unless a deletion took them."""
+    purged = why is not _UNMET
+    close(tx, rules, promise)
+    condemn(
+        tx,
+        rules,
+        promise.physical_key,
+        dead=promise.dead,
+        now=now,
+        reason="purged" if purged else "refused",
+        grace=timedelta(0) if promise.kind == "client" and not purged else None,
+    )
+    return why
+
+
+def _landed_later(current: ObjectRow, row: ObjectRow) -> bool:
+    """Whether the current content, expired or not, is an upload that the store took after this one."""
+    if current.landed_at is None or row.landed_at is None:
+        return False
+    return (current.landed_at, current.version_id) > (row.landed_at, row.version_id)
+
+
+async def _supersede(tx: Txn, rules: Rules, promise: PromiseRow, row: ObjectRow, now: datetime) -> Superseded:
+    """A later upload is current: this one goes under it where versions are kept, else it is condemned."""
+    close(tx, rules, promise)
+    expired = row.expires_at is not None and row.expires_at <= now
+    if rules.versioning and not expired:
+        await _keep(tx, rules, promise.bucket, promise.key, row, now)
+        count(tx, rules.namespace, row, +1)
+    else:
+        condemn(
+            tx,
+            rules,
+            promise.physical_key,
+            dead=promise.dead,
+            now=now,
+            reason="superseded",
+            grace=timedelta(0),
+            size_bytes=row.size_bytes,
+            store_etag=row.store_etag,
+        )
+    return Superseded(row)
+
+
+def _reference(tx: Txn, rules: Rules, promise: PromiseRow, row: ObjectRow, now: datetime) -> None:
+    """Write the row, its index entry, its count and its event."""
+    bucket, key = promise.bucket, promise.key
+    tx.set(object_key(rules.namespace, bucket, key), encode(row))
+    if row.expires_at is not None:
+        tx.set(expiry_key(rules.namespace, row.expires_at, bucket, key), b"")
+    count(tx, rules.namespace, row, +1)
+    announce(tx, rules, "object.created", bucket, key, now, version_id=row.version_id, size_bytes=row.size_bytes)
+
+
+def _row(rules: Rules, promise: PromiseRow, facts: Facts, generation: int, now: datetime) -> ObjectRow:
     begun = facts.landed_at if facts.landed_at is not None else now
     lasting = None if promise.ttl_seconds is None else timedelta(seconds=promise.ttl_seconds)
     final = promise.kind == "process" and rules.returned_write_is_final
@@ -187,7 +256,6 @@ def _row(rules: Rules, promise: PromiseRow, facts: Facts, generation: int, ordin
         modified_at=now,
         generation=generation,
         dead=now if final else promise.dead,
-        ordinal=ordinal,
         expires_at=None if lasting is None else whole_second(begun + lasting),
         crc32c=facts.crc32c,
         sha256=facts.sha256,
@@ -195,27 +263,31 @@ def _row(rules: Rules, promise: PromiseRow, facts: Facts, generation: int, ordin
     )
 
 
-async def _next_ordinal(tx: Txn, rules: Rules, promise: PromiseRow, current: ObjectRow | None) -> int:
-    if not rules.versioning:
-        return 0
-    if current is not None:
-        return current.ordinal + 1
-    start, end = tuples.span(versions_of(rules.namespace, promise.bucket, promise.key))
+async def _keep(
+    tx: Txn, rules: Rules, bucket: str, key: str, row: ObjectRow | None, now: datetime, generation: int = 0
+) -> None:
+    """Put a version (None: a deletion's marker) on top of those that are kept already."""
+    prefix = versions_of(rules.namespace, bucket, key)
+    start, end = tuples.span(prefix)
     newest_kept = await tx.range(start, end, limit=1, reverse=True)
-    return int(newest_kept[0].key[-1]) + 1 if newest_kept else 0
+    ordinal = int(newest_kept[0].key[-1]) + 1 if newest_kept else 0
+    kept = VersionRow(row=row, at=now, generation=generation if row is None else row.generation)
+    tx.set((*prefix, ordinal), encode(kept))
+    if row is not None and row.expires_at is not None:
+        tx.set(expiry_key(rules.namespace, row.expires_at, bucket, key, ordinal), b"")
 
 
 async def _retire(
     tx: Txn, rules: Rules, bucket: str, key: str, row: ObjectRow, mark: int, now: datetime, *, reason: str
 ) -> bool:
-    """The row stops being current: kept as a version where the namespace keeps them, else condemned; says whether kept."""
+    """The row stops being current: kept as a version where the namespace keeps them, else condemned; says whether
+    kept."""
     tx.clear(object_key(rules.namespace, bucket, key))
     if row.expires_at is not None:
         tx.clear(expiry_key(rules.namespace, row.expires_at, bucket, key))
     expired = row.expires_at is not None and row.expires_at <= now
     if rules.versioning and row.generation >= mark and not expired:
-        kept = VersionRow(row=row, at=now, generation=row.generation)
-        tx.set((*versions_of(rules.namespace, bucket, key), row.ordinal), encode(kept))
+        await _keep(tx, rules, bucket, key, row, now)
         return True
     grace: timedelta | None = None
     if row.generation < mark:
@@ -229,12 +301,14 @@ async def _retire(
 
 
 def drop_dead(tx: Txn, rules: Rules, at: Key, row: ObjectRow | None, now: datetime) -> None:
-    """Purge one dead row, current or kept, found at the catalog key `at` (None: a delete marker, which holds no bytes)."""
+    """Purge one dead row, current or kept, found at the catalog key `at` (None: a delete marker, which holds no
+    bytes)."""
     tx.clear(at)
     if row is None:
         return
-    if at[1] == "o" and row.expires_at is not None:
-        tx.clear(expiry_key(rules.namespace, row.expires_at, str(at[2]), str(at[3])))
+    if row.expires_at is not None:
+        ordinal = int(at[4]) if at[1] == "v" else None
+        tx.clear(expiry_key(rules.namespace, row.expires_at, str(at[2]), str(at[3]), ordinal))
     _release(tx, rules, row, now, "purged", None)
 
 
@@ -273,30 +347,45 @@ async def unlink(
     current = None if value is None else decode(ObjectRow, value)
     alive = current if current is not None and is_alive(current, mark, now) else None
     if not matches(precondition, alive):
-        return Refused(code=ErrorCode.PRECONDITION_FAILED, message="the current object does not meet the precondition")
+        return _UNMET
     if current is None:
         return Unlinked(deleted=False)
     kept = await _retire(tx, rules, bucket, key, current, mark, now, reason="deleted")
     if kept:
-        marker = VersionRow(row=None, at=now, generation=space.deletions)
-        tx.set((*versions_of(rules.namespace, bucket, key), current.ordinal + 1), encode(marker))
+        await _keep(tx, rules, bucket, key, None, now, space.deletions)
     if alive is not None:
         announce(tx, rules, "object.deleted", bucket, key, now, version_id=alive.version_id)
     return Unlinked(deleted=alive is not None)
 
 
-async def expire(tx: Txn, rules: Rules, hints: Sequence[tuple[datetime, str, str]], now: datetime) -> int:
-    """Unlink what the hints (expiry, bucket, key) name and what is really due; a stale hint only goes away."""
+async def expire(tx: Txn, rules: Rules, hints: Sequence[Hint], now: datetime) -> int:
+    """Unlink what the hints name and what is really due; a stale hint only goes away. Returns how many were
+    unlinked."""
     unlinked = 0
     space = await namespace_row(tx, rules.namespace)
-    for at, bucket, key in hints:
-        value = await tx.get(object_key(rules.namespace, bucket, key))
-        row = None if value is None else decode(ObjectRow, value)
-        if row is None or row.expires_at != at:
-            tx.clear(expiry_key(rules.namespace, at, bucket, key))
-        elif at <= now:
-            mark = await newest(tx, space, rules.namespace, bucket, key)
-            await _retire(tx, rules, bucket, key, row, mark, now, reason="expired")
-            announce(tx, rules, "object.expired", bucket, key, now, version_id=row.version_id)
+    values = await tx.get_many([hint.row_key(rules.namespace) for hint in hints])
+    for hint, value in zip(hints, values, strict=True):
+        row = _hinted(hint, value)
+        if row is None or row.expires_at != hint.at:
+            tx.clear(hint.index_key(rules.namespace))
+        elif hint.at <= now:
+            mark = await newest(tx, space, rules.namespace, hint.bucket, hint.key)
+            await _expire(tx, rules, hint, row, mark, now)
             unlinked += 1
     return unlinked
+
+
+def _hinted(hint: Hint, value: bytes | None) -> ObjectRow | None:
+    if value is None:
+        return None
+    return decode(ObjectRow, value) if hint.ordinal is None else decode(VersionRow, value).row
+
+
+async def _expire(tx: Txn, rules: Rules, hint: Hint, row: ObjectRow, mark: int, now: datetime) -> None:
+    if hint.ordinal is None:
+        await _retire(tx, rules, hint.bucket, hint.key, row, mark, now, reason="expired")
+        announce(tx, rules, "object.expired", hint.bucket, hint.key, now, version_id=row.version_id)
+        return
+    tx.clear(hint.row_key(rules.namespace))
+    tx.clear(hint.index_key(rules.namespace))
+    _release(tx, rules, row, now, "expired", hint.at - now + rules.expiry_grace)

@@ -1,7 +1,8 @@
-"""The purge of a deleted folder: dead rows and promises below a mark are condemned in bounded steps, then the mark goes.
+"""The purge of a deleted folder: dead rows and promises below a mark are condemned in bounded steps, then the mark
+goes.
 
-Each step looks at one stretch of one kind of row and says where the next begins. Rows older than a mark cannot come into
-being while it stands, so what a step has passed stays clean, and the mark may go once the last stretch was passed.
+Each step looks at one stretch of one kind of row and says where the next begins. Rows older than a mark cannot come
+into being while it stands, so what a step has passed stays clean, and the mark may go once the last stretch was passed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -68,4 +69,9 @@ async def _promise(tx: Txn, rules: Rules, entry: Entry, newest: int, now: dateti
     return row.generation < newest and await uploads.abandon(tx, rules, row, now, reason="purged")
 
 
-_STEPS: tuple[Callable[[Txn, Rules, Entry, int, datetime], Awaitable[bool]], ...] = (_object, _version, _promise, _promise)
+_STEPS: tuple[Callable[[Txn, Rules, Entry, int, datetime], Awaitable[bool]], ...] = (
+    _object,
+    _version,
+    _promise,
+    _promise,
+)

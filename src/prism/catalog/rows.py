@@ -5,11 +5,12 @@ counters are little-endian integers. Instants inside keys are microseconds since
 
     o bucket key            the current object            u bucket key vid     a client's promise (URL)
     v bucket key ordinal    kept older versions           w bucket key vid     a Prism process's promise
-    g physical-key          condemned bytes               d due vid            when to look at a client's promise
-    t due physical-key      when to delete them           e expiry bucket key  when an object expires
-    k bucket folder         deletion marks                c                    deletion counter, number of marks
-    b bucket                further buckets               n name               counters
-    x stamp                 outbox                        l name               leases
+    g physical-key          condemned bytes               d due bucket key vid when to look at a client's promise
+    t due physical-key      when to delete them           e at bucket key      when an object expires (+ ordinal:
+    k bucket folder         deletion marks                                     a kept version)
+    b bucket                further buckets               c                    deletion counter, number of marks
+    x stamp                 outbox                        n name               counters
+                                                          l name               leases
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from ..model import Declared, Frozen, Precondition
 __all__ = [
     "BucketRow",
     "Condemned",
+    "Hint",
     "LeaseRow",
     "MarkRow",
     "NamespaceRow",
@@ -48,7 +50,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the records: frozen, JSON, defaults left out, unknown fields of a newer program ignored."""
 
 
-class Rules(Frozen):
+class Rules(Frozen, frozen=True):
     """What the catalog must know of a namespace's configuration; all graces as in the configuration's `limits`."""
 
     namespace: str
@@ -68,7 +70,7 @@ class Rules(Frozen):
     max_open_uploads: int = 32
 
 
-class ObjectRow(Row):
+class ObjectRow(Row, frozen=True):
     """The current content of a key, or a kept older one: where its bytes are and everything a reader must know."""
 
     physical_key: str
@@ -82,8 +84,6 @@ class ObjectRow(Row):
     generation: int
     dead: datetime
     """From then on no writer or URL can reach the physical key."""
-    ordinal: int = 0
-    """Place in the order of commits of this key, kept versions included."""
     expires_at: datetime | None = None
     crc32c: str | None = None
     sha256: str | None = None
@@ -91,7 +91,7 @@ class ObjectRow(Row):
     """The store's clock when the bytes arrived by URL; None when a Prism process wrote them."""
 
 
-class VersionRow(Row):
+class VersionRow(Row, frozen=True):
     """One older version; `row` is None for the marker that a delete leaves."""
 
     row: ObjectRow | None
@@ -99,7 +99,7 @@ class VersionRow(Row):
     generation: int
 
 
-class PromiseRow(Row):
+class PromiseRow(Row, frozen=True):
     """Bytes that may land: where, by whom, until when, and what was declared about them."""
 
     bucket: str
@@ -122,7 +122,7 @@ class PromiseRow(Row):
     """When the janitor looks at it next (client promises)."""
 
 
-class Condemned(Row):
+class Condemned(Row, frozen=True):
     """Bytes to be deleted at or after `due`, and once more when the key is dead if that is later."""
 
     due: datetime
@@ -133,27 +133,27 @@ class Condemned(Row):
     size_bytes: int = 0
 
 
-class MarkRow(Row):
+class MarkRow(Row, frozen=True):
     """A folder was deleted when the namespace's deletion counter rose to `counter`."""
 
     counter: int
     at: datetime
 
 
-class NamespaceRow(Row):
+class NamespaceRow(Row, frozen=True):
     """The deletion counter and how many marks stand."""
 
     deletions: int = 0
     marks: int = 0
 
 
-class BucketRow(Row):
+class BucketRow(Row, frozen=True):
     """A bucket beside the namespace's own."""
 
     created_at: datetime
 
 
-class LeaseRow(Row):
+class LeaseRow(Row, frozen=True):
     """Who may do a named work until when; `token` grows with every change of holder and fences late writers."""
 
     holder: str
@@ -161,7 +161,7 @@ class LeaseRow(Row):
     until: datetime
 
 
-class Refused(Frozen):
+class Refused(Frozen, frozen=True):
     """A transition that did not happen, and why; what it left behind (condemned bytes) is committed."""
 
     code: ErrorCode
@@ -224,8 +224,35 @@ def garbage_due_key(namespace: str, due: datetime, physical_key: str) -> Key:
     return (namespace, "t", microseconds(due), physical_key)
 
 
-def expiry_key(namespace: str, at: datetime, bucket: str, key: str) -> Key:
-    return (namespace, "e", microseconds(at), bucket, key)
+def expiry_key(namespace: str, at: datetime, bucket: str, key: str, ordinal: int | None = None) -> Key:
+    own = (namespace, "e", microseconds(at), bucket, key)
+    return own if ordinal is None else (*own, ordinal)
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """An entry of the expiry index: this content may be due at `at`. `ordinal` names a kept version, None the
+    current."""
+
+    at: datetime
+    bucket: str
+    key: str
+    ordinal: int | None = None
+
+    def row_key(self, namespace: str) -> Key:
+        """Where the row stands that decides."""
+        if self.ordinal is None:
+            return object_key(namespace, self.bucket, self.key)
+        return (*versions_of(namespace, self.bucket, self.key), self.ordinal)
+
+    def index_key(self, namespace: str) -> Key:
+        """Where the hint itself stands."""
+        return expiry_key(namespace, self.at, self.bucket, self.key, self.ordinal)
+
+
+def hint_of(key: Key) -> Hint:
+    """The hint that an index key is."""
+    ordinal = int(key[5]) if len(key) > 5 else None
+    return Hint(instant(int(key[2])), str(key[3]), str(key[4]), ordinal)
 
 
 def mark_key(namespace: str, bucket: str, folder: str) -> Key:

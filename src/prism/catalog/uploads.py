@@ -1,7 +1,8 @@
-"""Promises: which bytes may land where, by whom and until when; durable before anything that a crash would leave unnamed.
+"""Promises: which bytes may land where, by whom and until when; durable before anything that a crash would leave
+unnamed.
 
-A process's promise is kept by that process alone and condemned when it dies; a client's is kept by whoever recognises its
-bytes. A promise ends in exactly one way: commit consumes it, or it is broken and its bytes are condemned.
+A process's promise is kept by that process alone and condemned when it dies; a client's is kept by whoever recognises
+its bytes. A promise ends in exactly one way: commit consumes it, or it is broken and its bytes are condemned.
 """
 
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ..errors import ErrorCode, PrismError
-from ..meta import Txn, View, tuples
+from ..meta import Key, Txn, View, tuples
 from .garbage import condemn
 from .marks import namespace_row, newest
 from .rows import (
@@ -22,6 +23,7 @@ from .rows import (
     due_key,
     encode,
     microseconds,
+    namespace_key,
     promise_key,
     promises_of,
 )
@@ -37,8 +39,10 @@ __all__ = [
     "open_uploads",
     "overdue_writers",
     "promise",
+    "promise_reads",
     "renew",
     "require_bucket",
+    "standing",
 ]
 
 _FIRST_LOOK = timedelta(seconds=60)
@@ -60,7 +64,8 @@ async def open_uploads(view: View, rules: Rules, bucket: str, key: str) -> list[
 
 
 async def promise(tx: Txn, rules: Rules, wanted: PromiseRow) -> list[PromiseRow]:
-    """Make the promise; returns the key's other open client promises, which the caller must settle before it commits."""
+    """Make the promise; returns the key's other open client promises, which the caller must settle before it
+    commits."""
     await require_bucket(tx, rules, wanted.bucket)
     space = await namespace_row(tx, rules.namespace)
     others = await open_uploads(tx, rules, wanted.bucket, wanted.key)
@@ -83,6 +88,26 @@ def _index(tx: Txn, rules: Rules, row: PromiseRow) -> None:
         tx.set(due_key(rules.namespace, row, row.due), b"")
 
 
+def promise_reads(rules: Rules) -> list[Key]:
+    """What `promise` reads first, for prefetching."""
+    return [namespace_key(rules.namespace)]
+
+
+async def standing(view: View, rules: Rules, known: PromiseRow) -> PromiseRow | Refused:
+    """The promise as it stands, or why it can no longer be kept."""
+    row = await find(view, rules, known)
+    if row is None:
+        return Refused(
+            code=ErrorCode.OUTCOME_UNKNOWN, message="the upload was given up for dead while it was running; repeat it"
+        )
+    space = await namespace_row(view, rules.namespace)
+    if await newest(view, space, rules.namespace, row.bucket, row.key) > row.generation:
+        return Refused(
+            code=ErrorCode.DELETED_MEANWHILE, message="the folder of this key was deleted while the upload was running"
+        )
+    return row
+
+
 async def find(view: View, rules: Rules, known: PromiseRow) -> PromiseRow | None:
     """The promise as it stands now; None when it was kept or broken."""
     value = await view.get(promise_key(rules.namespace, known))
@@ -96,14 +121,12 @@ async def find_upload(view: View, rules: Rules, bucket: str, key: str, version_i
 
 
 async def renew(tx: Txn, rules: Rules, known: PromiseRow, writable_until: datetime) -> PromiseRow:
-    """The writer goes on: move its deadlines. The promise must stand with no newer mark above it."""
-    row = await find(tx, rules, known)
-    if row is None:
-        raise PrismError(ErrorCode.OUTCOME_UNKNOWN, "the upload was given up for dead while it was running; repeat it")
-    space = await namespace_row(tx, rules.namespace)
-    if await newest(tx, space, rules.namespace, row.bucket, row.key) > row.generation:
-        raise PrismError(ErrorCode.DELETED_MEANWHILE, "the folder of this key was deleted while the upload was running")
-    later = msgspec.structs.replace(row, writable_until=writable_until, dead=row.dead + (writable_until - row.writable_until))
+    """The writer goes on: move its deadlines. OUTCOME_UNKNOWN or DELETED_MEANWHILE when it must not."""
+    row = await standing(tx, rules, known)
+    if isinstance(row, Refused):
+        raise PrismError(row.code, row.message)
+    dead = row.dead + (writable_until - row.writable_until)
+    later = msgspec.structs.replace(row, writable_until=writable_until, dead=dead)
     tx.set(promise_key(rules.namespace, later), encode(later))
     return later
 
@@ -127,8 +150,8 @@ async def abandon(tx: Txn, rules: Rules, known: PromiseRow, now: datetime, reaso
 
 
 async def break_due(tx: Txn, rules: Rules, known: PromiseRow, looked: datetime | None, now: datetime) -> Refused | None:
-    """Break a promise whose time is over: for a client's, `looked` is when the HEAD that found nothing (or bytes that do
-    not match) was started, and it must have been at or after the promise's death. Returns why it did not happen."""
+    """Break a promise whose time is over: for a client's, `looked` is when the HEAD that found nothing (or bytes that
+    do not match) was started, and it must have been at or after the promise's death. Returns why it did not happen."""
     row = await find(tx, rules, known)
     if row is None:
         return Refused(code=ErrorCode.OBJECT_NOT_FOUND, message="the promise was kept or broken already")
@@ -159,7 +182,9 @@ async def looked_at(tx: Txn, rules: Rules, known: PromiseRow, now: datetime) -> 
     _index(tx, rules, row)
 
 
-async def overdue_writers(view: View, namespace: str, now: datetime, after: bytes, limit: int) -> tuple[list[PromiseRow], bytes]:
+async def overdue_writers(
+    view: View, namespace: str, now: datetime, after: bytes, limit: int
+) -> tuple[list[PromiseRow], bytes]:
     """One page of process promises; those that are dead, and where to go on (empty at the end)."""
     start, end = tuples.span((namespace, "w"))
     entries = await view.range(max(start, after), end, limit=limit)
