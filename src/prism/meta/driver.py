@@ -9,8 +9,9 @@ Guarantees of the port (`Meta`, the front door) to its callers:
 Non-guarantees: fairness, order between partitions, snapshots over several `read` calls, a body run only once.
 
 A driver works on encoded keys and values only (bytes; compared bytewise; the tuple layer is `tuples.py`). It may assume
-clean input: keys inside the partition's range, sizes within the limits, ranges with start <= end, limit >= 1. It raises
-`Conflict`, `UnknownOutcome` or whatever its library raises; the front door maps everything else to CATALOG_DOWN.
+clean input: keys inside the partition's range (or, for the front door's own rows, in the range that begins with 0xF8
+and the partition), sizes within the limits, ranges with start < end, limit >= 1. It raises `Conflict`, `UnknownOutcome`
+or what its library raises; the front door maps the types that the driver names in `failures` to CATALOG_DOWN.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -67,9 +68,10 @@ class Transaction(Snapshot, Protocol):
         """Add to a signed 64-bit little-endian counter (absent counts as 0) without conflicting with other adds."""
         ...
 
-    def append(self, prefix: bytes, value: bytes) -> None:
-        """Set `prefix + stamp` where stamp is 10 bytes that grow in commit order within the prefix's partition (order
-        within one transaction: order of the calls). A reader that remembers the last key it saw misses none."""
+    def append(self, prefix: bytes, suffix: bytes, value: bytes) -> None:
+        """Set `prefix + stamp + suffix` where stamp is 10 bytes, one for the whole transaction, that grow in commit
+        order within the prefix's partition. A reader that remembers the last key it saw misses none. The transaction
+        itself does not see what it appended."""
         ...
 
 
@@ -78,6 +80,22 @@ Body = Callable[[Transaction], Awaitable[T]]
 
 class Driver(Protocol):
     """What a store must do to be a catalog. Every method may be called from many tasks of one event loop."""
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """The types of what its library raises when the store fails."""
+        ...
+
+    @property
+    def outcome_may_be_unknown(self) -> bool:
+        """Whether a commit without an answer can be told by its traces: then every transaction leaves a marker, by
+        which the front door looks up and fences an `UnknownOutcome`. Where it is false, `UnknownOutcome` is told as it
+        is."""
+        ...
+
+    def explain(self, failure: Exception) -> str:
+        """One sentence for people about one of its `failures`, without secrets."""
+        ...
 
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """A snapshot taken no earlier than the call; the caller leaves the context within 5 seconds."""
