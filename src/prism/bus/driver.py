@@ -43,6 +43,11 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
 class Driver(Protocol):
     """What a broker must do. Every method may be called from many tasks of one event loop."""
 
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """The types of what its library raises when the broker fails; the front door maps them to BUS_DOWN."""
+        ...
+
     async def partitions(self, topic: str) -> int:
         """How many partitions the topic has; it is created when absent, and the count never changes."""
         ...

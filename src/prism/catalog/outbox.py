@@ -18,7 +18,7 @@ __all__ = ["OBJECT_EVENTS", "Outgoing", "announce", "pending", "record", "sent"]
 OBJECT_EVENTS = "object-events"
 
 
-class OutboxRow(Row):
+class OutboxRow(Row, frozen=True, kw_only=True):
     """A message that waits for its relay."""
 
     topic: str
@@ -27,7 +27,7 @@ class OutboxRow(Row):
     at: datetime
 
 
-class ObjectEvent(Row):
+class ObjectEvent(Row, frozen=True, kw_only=True):
     """The value of a message on `object-events`."""
 
     type: str
