@@ -31,8 +31,9 @@ _ATTEMPTS = 24
 class Meta:
     """The front door over a driver. Use it from one event loop."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, *, transaction_seconds: float = TRANSACTION_SECONDS) -> None:
         self._driver = driver
+        self._seconds = transaction_seconds
         self._markers = Markers(driver) if driver.outcome_may_be_unknown else None
 
     async def transact(self, partition: str, body: Callable[[Txn], Awaitable[T]], prefetch: Sequence[Key] = ()) -> T:
@@ -44,7 +45,7 @@ class Meta:
         """
 
         async def attempt(tx: Transaction) -> T:
-            return await within(body(Txn(tx, partition)), TRANSACTION_SECONDS)
+            return await within(body(Txn(tx, partition)), self._seconds)
 
         raw, hints = pack((partition,)), [pack(key) for key in prefetch]
         try:
@@ -94,7 +95,7 @@ class Meta:
         """Run `body` on one snapshot, of everything committed before the call; errors as those of `transact`."""
         try:
             async with self._driver.snapshot() as snapshot:
-                return await within(body(View(snapshot)), TRANSACTION_SECONDS)
+                return await within(body(View(snapshot)), self._seconds)
         except Closed as error:
             raise _closed() from error
         except self._driver.failures as error:
