@@ -108,7 +108,7 @@ class BrowserGuard:
         if self._loopback_only and host and not self._serves(host):
             raise PrismError(
                 ErrorCode.PERMISSION_DENIED,
-                "this server answers on loopback names only; server.http.public_url sets another, `auth: open` takes any",
+                "only loopback names lead here; server.http.public_url sets another one, `auth: open` takes any",
             )
         if (b"origin" in headers or b"sec-fetch-site" in headers) and self._is_foreign(method, host, headers):
             raise PrismError(
