@@ -1,7 +1,7 @@
 """The contract of a blob driver: immutable bytes under names.
 
 The front door (`BlobStore`) validates, bounds, times and maps errors; a driver may assume clean input and raises
-`NotFound`, `EtagMismatch`, `AlreadyExists`, `NoSpace`, `Throttled`, or whatever its library raises (mapped to STORE_DOWN).
+`NotFound`, `EtagMismatch`, `AlreadyExists`, `NoSpace`, `Throttled`, or what its library raises (mapped to STORE_DOWN).
 The caller guarantees: keys come from `prism.keys` (1 to 1,024 bytes of UTF-8, nothing a filesystem mangles: no empty,
 `.` or `..` segment, no control character, no leading or trailing `/`), a key is written at most once unless it was
 deleted, ranges lie inside the object, chunks are non-empty `bytes` or `memoryview`s of at most 8 MiB.
@@ -11,7 +11,7 @@ of a put that failed or was cancelled, and clear at start whatever it wrote asid
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -129,7 +129,7 @@ class DeleteResult(msgspec.Struct, frozen=True):
 
 
 class Body(Protocol):
-    """The bytes of an opened read: iterate once, in chunks of at most 1 MiB; `aclose` releases it at any time, twice too."""
+    """An opened read: iterate once, in chunks of at most 1 MiB; `aclose` releases it at any time, twice too."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
@@ -177,6 +177,7 @@ class Driver(Protocol):
     async def close(self) -> None: ...
 
 
+@runtime_checkable
 class CopyPower(Protocol):
     """Drivers with `capabilities.copy`."""
 
