@@ -102,6 +102,8 @@ class AccessKey(msgspec.Struct, frozen=True):
     secret: Secret
     namespace: str
     principal: Principal
+    region: str
+    """The region that its signatures name."""
 
 
 class Access:
@@ -124,6 +126,7 @@ class Access:
                 space.s3_secret,
                 space.name,
                 Principal(name=space.s3_access_key, kind="access_key", namespaces=frozenset({space.name})),
+                config.server.s3_region,
             )
             for space in config.namespaces
         ]
@@ -160,6 +163,14 @@ class Access:
         operation.detail["denied"] = decision.reason
         operation.finish(error)
         raise error
+
+    def refused(
+        self, caller: Caller, action: Action, error: PrismError, namespace: str = "", bucket: str = "", key: str = ""
+    ) -> None:
+        """Record and count a request whose credential did not hold, so that no decision was asked for."""
+        operation = Operation(self._ledger, caller, action, namespace, bucket, key, self._now())
+        operation.detail["denied"] = "credential refused"
+        operation.finish(error)
 
 
 def _told(code: ErrorCode, action: str, namespace: str) -> str:

@@ -100,7 +100,7 @@ class Uploads:
     ) -> PresignedURL:
         pair = self._access.key_pair(space.name)
         url = presign(
-            Credential(pair.access_key, pair.secret.reveal()),
+            Credential(pair.access_key, pair.secret.reveal(), pair.region),
             method,
             self._s3_url(),
             path,
