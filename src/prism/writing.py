@@ -148,7 +148,8 @@ class Flow:
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=(HOLD / 3).total_seconds())
-                await self.renew()
+                if not task.done():
+                    await self.renew()
             return task.result()
         finally:
             if not task.done():
