@@ -49,8 +49,8 @@ class MemoryDriver:
 
     def __init__(
         self,
-        *,
         now: Callable[[], datetime],
+        *,
         partitions: int = 4,
         topics: Topics | None = None,
         max_messages: int = _MAX_MESSAGES,

@@ -12,7 +12,7 @@ import msgspec
 from ..meta import Txn, View, tuples
 from .rows import Condemned, Rules, counter_key, decode, encode, garbage_due_key, garbage_key, microseconds
 
-__all__ = ["Due", "bring_forward", "condemn", "due", "find", "removed"]
+__all__ = ["Due", "bring_forward", "condemn", "due", "find", "put_off", "removed"]
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -76,6 +76,16 @@ async def removed(tx: Txn, namespace: str, physical_keys: Sequence[str], started
         else:
             _move(tx, namespace, key, row, row.dead)
     return dropped
+
+
+async def put_off(tx: Txn, namespace: str, physical_keys: Sequence[str], until: datetime) -> None:
+    """The store refused to delete these: they are due again at `until`, so that they do not hold up the others."""
+    values = await tx.get_many([garbage_key(namespace, key) for key in physical_keys])
+    for key, value in zip(physical_keys, values, strict=True):
+        row = decode(Condemned, value) if value is not None else None
+        if row is not None and row.due < until:
+            tx.clear(garbage_due_key(namespace, row.due, key))
+            _move(tx, namespace, key, row, until)
 
 
 async def bring_forward(

@@ -1,0 +1,101 @@
+"""The sweep's part of the catalog: who names these bytes, and condemning bytes that nobody names.
+
+Bytes are named by the row of their object or one of its kept versions, by a promise, or by a garbage row; where to look
+follows from the logical key, bucket and version id that the physical key itself tells. The caller lists the store
+before it asks here; condemning looks again in its own transaction.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from ..meta import Txn, View, tuples
+from .garbage import condemn
+from .rows import ObjectRow, PromiseRow, Rules, VersionRow, decode, garbage_key, object_key, promises_of, versions_of
+
+__all__ = ["Name", "Stray", "condemn_unnamed", "names"]
+
+Name = Literal["referenced", "promised", "condemned"]
+_PAGE = 500
+
+
+class Stray(msgspec.Struct, frozen=True, kw_only=True):
+    """Listed bytes and what their physical key says."""
+
+    physical_key: str
+    bucket: str
+    key: str
+    version_id: str
+    size_bytes: int
+    store_etag: str
+
+
+async def names(view: View, rules: Rules, strays: Sequence[Stray]) -> list[Name | None]:
+    """Who names each of these bytes; None for nobody. One snapshot; at most some hundred at a time."""
+    ns = rules.namespace
+    found: list[Name | None] = []
+    kept: dict[tuple[str, str], frozenset[str]] = {}
+    values = await view.get_many(
+        [
+            key
+            for stray in strays
+            for key in (
+                object_key(ns, stray.bucket, stray.key),
+                (*promises_of(ns, stray.bucket, stray.key), stray.version_id),
+                (ns, "w", stray.bucket, stray.key, stray.version_id),
+                garbage_key(ns, stray.physical_key),
+            )
+        ]
+    )
+    for at, stray in enumerate(strays):
+        current, upload, write, garbage = values[4 * at : 4 * at + 4]
+        if current is not None and decode(ObjectRow, current).physical_key == stray.physical_key:
+            found.append("referenced")
+        elif _promises(upload, stray) or _promises(write, stray):
+            found.append("promised")
+        elif garbage is not None:
+            found.append("condemned")
+        else:
+            found.append(await _kept(view, ns, stray, kept))
+    return found
+
+
+def _promises(value: bytes | None, stray: Stray) -> bool:
+    return value is not None and decode(PromiseRow, value).physical_key == stray.physical_key
+
+
+async def _kept(view: View, namespace: str, stray: Stray, known: dict[tuple[str, str], frozenset[str]]) -> Name | None:
+    """Whether one of the key's older versions names the bytes; `known` remembers keys already looked up."""
+    place = (stray.bucket, stray.key)
+    if place not in known:
+        start, end = tuples.span(versions_of(namespace, *place))
+        named: set[str] = set()
+        while entries := await view.range(start, end, limit=_PAGE):
+            rows = [decode(VersionRow, entry.value).row for entry in entries]
+            named |= {row.physical_key for row in rows if row is not None}
+            start = entries[-1].raw + b"\x00"
+        known[place] = frozenset(named)
+    return "referenced" if stray.physical_key in known[place] else None
+
+
+async def condemn_unnamed(
+    tx: Txn, rules: Rules, strays: Sequence[Stray], now: datetime, grace: timedelta
+) -> list[Stray]:
+    """Condemn those that nobody names in this very transaction, to be deleted after `grace`; returns them."""
+    found = await names(tx, rules, strays)
+    unnamed = [stray for stray, name in zip(strays, found, strict=True) if name is None]
+    for stray in unnamed:
+        condemn(
+            tx,
+            rules,
+            stray.physical_key,
+            dead=now,
+            now=now,
+            reason="unnamed",
+            grace=grace,
+            size_bytes=stray.size_bytes,
+            store_etag=stray.store_etag,
+        )
+    return unnamed

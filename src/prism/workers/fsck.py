@@ -1,0 +1,286 @@
+"""The check that every byte is named and every row has its bytes. Its repair condemns; it never deletes.
+
+First the store is listed, page by page, and each page's keys are looked up in the catalog afterwards: whatever was
+named meanwhile is named. Bytes that nobody names, of Prism's own form, and older than the grace (and than the oldest
+message that could still name them) are condemned by the repair, in a transaction that looks again. Keys of another form
+are foreign. Then the rows are walked in the store's order and missing or differing bytes reported. Memory is bounded
+whatever the size; a second run finds what the first left.
+"""
+
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from ..blob.driver import BlobEntry
+from ..catalog import sweep
+from ..catalog.rows import ObjectRow, VersionRow, decode
+from ..catalog.sweep import Name, Stray
+from ..failpoints import failpoint
+from ..keys import OWNER
+from ..meta import Entry, Key, Txn, View, tuples
+from ..metadata import KEY_FIELD
+from ..namespaces import Namespace
+
+__all__ = ["KINDS", "Findings", "FsckReport", "fsck"]
+
+KINDS = ("referenced", "promised", "condemned", "unnamed", "young", "foreign", "missing", "differing")
+"""`unnamed` is what the repair condemns; `young` is unnamed and within the grace; `missing` are rows without bytes,
+`differing` rows whose bytes have another size or etag."""
+SAMPLES = 20
+_PAGE = 1000
+_BATCH = 200
+_ROWS = 500
+_HELD = 4096
+
+
+class Findings(msgspec.Struct):
+    """Of one kind: how many keys, their bytes, and the first few."""
+
+    count: int = 0
+    size_bytes: int = 0
+    samples: list[str] = []
+
+
+class FsckReport(msgspec.Struct, kw_only=True):
+    """What was found in one namespace, by kind (`KINDS`). `repaired`: the unnamed are condemned now."""
+
+    namespace: str
+    repaired: bool
+    cutoff: datetime
+    """Unnamed bytes that landed at or after this are young."""
+    kinds: dict[str, Findings]
+
+    @property
+    def clean(self) -> bool:
+        """Nothing unnamed, missing or differing."""
+        return not any(self.kinds[kind].count for kind in ("unnamed", "missing", "differing"))
+
+
+Found = Callable[[str, str], None]
+
+
+def _unheard(kind: str, physical_key: str) -> None:
+    """Nobody wants to hear of each finding."""
+
+
+async def fsck(
+    space: Namespace,
+    repair: bool = False,
+    *,
+    grace: timedelta = timedelta(hours=1),
+    quarantine: timedelta = timedelta(hours=24),
+    oldest_unconsumed: datetime | None = None,
+    found: Found = _unheard,
+) -> FsckReport:
+    """Check one namespace. `found(kind, physical key)` hears of everything that is not in order, without bound.
+
+    `grace` spares young bytes, `quarantine` is how long condemned ones stay for somebody to object; `oldest_unconsumed`
+    is the time of the oldest message that may still name bytes. Errors: STORE_DOWN, CATALOG_DOWN.
+    """
+    store_now = await space.store.now()
+    cutoff = min(space.now(), store_now) - grace
+    if oldest_unconsumed is not None:
+        cutoff = min(cutoff, oldest_unconsumed)
+    report = FsckReport(
+        namespace=space.name, repaired=repair, cutoff=cutoff, kinds={kind: Findings() for kind in KINDS}
+    )
+    check = _Check(space, report, found, quarantine)
+    await check.store()
+    for kind in ("o", "v"):
+        await check.rows(kind)
+    return report
+
+
+class _Check:
+    """One run."""
+
+    def __init__(self, space: Namespace, report: FsckReport, found: Found, quarantine: timedelta) -> None:
+        self._space = space
+        self._report = report
+        self._found = found
+        self._quarantine = quarantine
+        self._prefix = space.layout.owner.removesuffix(OWNER)
+
+    async def store(self) -> None:
+        """Everything that is stored, against the catalog as it is after each page was listed."""
+        after = ""
+        while page := await self._space.store.list(self._prefix, after, _PAGE):
+            failpoint("fsck.after_list")
+            for start in range(0, len(page), _BATCH):
+                await self._classify(page[start : start + _BATCH])
+            after = page[-1].key
+
+    async def _classify(self, entries: Sequence[BlobEntry]) -> None:
+        strays: list[Stray] = []
+        landed: dict[str, datetime] = {}
+        for entry in entries:
+            stray = None if entry.key == self._space.layout.owner else await self._parsed(entry)
+            if stray is not None:
+                strays.append(stray)
+                landed[entry.key] = entry.landed_at
+            elif entry.key != self._space.layout.owner:
+                self._note("foreign", entry.key, entry.size_bytes)
+
+        async def body(view: View) -> list[Name | None]:
+            return await sweep.names(view, self._space.rules, strays)
+
+        unnamed: list[Stray] = []
+        for stray, name in zip(strays, await self._space.meta.read(body), strict=True):
+            if name is not None:
+                self._note(name, stray.physical_key, stray.size_bytes)
+            elif landed[stray.physical_key] >= self._report.cutoff:
+                self._note("young", stray.physical_key, stray.size_bytes)
+            else:
+                unnamed.append(stray)
+        if unnamed and self._report.repaired:
+            unnamed = await self._condemn(unnamed)
+        for stray in unnamed:
+            self._note("unnamed", stray.physical_key, stray.size_bytes)
+
+    async def _parsed(self, entry: BlobEntry) -> Stray | None:
+        """What the key says; a key too long to be written in full stands in the store's metadata. None: foreign."""
+        layout = self._space.layout
+        parsed = layout.parse(entry.key)
+        if parsed is None:
+            return None
+        key = parsed.key
+        if key is None:
+            info = await self._space.store.head(entry.key)
+            key = "" if info is None else info.metadata.get(KEY_FIELD, "")
+            if not key or layout.physical(parsed.bucket, key, parsed.version_id) != entry.key:
+                return None
+        return Stray(
+            physical_key=entry.key,
+            bucket=parsed.bucket,
+            key=key,
+            version_id=parsed.version_id,
+            size_bytes=entry.size_bytes,
+            store_etag=entry.etag,
+        )
+
+    async def _condemn(self, strays: Sequence[Stray]) -> list[Stray]:
+        now = self._space.now()
+
+        async def body(tx: Txn) -> list[Stray]:
+            return await sweep.condemn_unnamed(tx, self._space.rules, strays, now, self._quarantine)
+
+        failpoint("fsck.before_condemn")
+        condemned = await self._space.meta.transact(self._space.name, body)
+        failpoint("fsck.after_condemn")
+        return condemned
+
+    async def rows(self, kind: str) -> None:
+        """Every row that holds bytes, against the store."""
+        window = _Window(self._space, self._prefix)
+        async for reference in _in_store_order(_references(self._space, kind)):
+            entry = await window.find(reference.row.physical_key)
+            if entry is None or _differs(reference.row, entry.size_bytes, entry.etag):
+                await self._confirm(reference)
+
+    async def _confirm(self, reference: "_Reference") -> None:
+        """Look at the store once more, and then whether the row still says the same."""
+        row = reference.row
+        info = await self._space.store.head(row.physical_key)
+        if info is not None and not _differs(row, info.size_bytes, info.etag):
+            return
+
+        async def body(view: View) -> bytes | None:
+            return await view.get(reference.at)
+
+        value = await self._space.meta.read(body)
+        again = None if value is None else _row(str(reference.at[1]), value)
+        if again is not None and again.physical_key == row.physical_key:
+            self._note("missing" if info is None else "differing", row.physical_key, row.size_bytes)
+
+    def _note(self, kind: str, physical_key: str, size_bytes: int) -> None:
+        findings = self._report.kinds[kind]
+        findings.count += 1
+        findings.size_bytes += size_bytes
+        if kind in ("referenced", "promised", "condemned"):
+            return
+        if len(findings.samples) < SAMPLES:
+            findings.samples.append(physical_key)
+        self._found(kind, physical_key)
+
+
+def _differs(row: ObjectRow, size_bytes: int, etag: str) -> bool:
+    return size_bytes != row.size_bytes or etag != row.store_etag
+
+
+class _Reference(msgspec.Struct, frozen=True):
+    """A row that holds bytes, and where it stands."""
+
+    at: Key
+    row: ObjectRow
+
+    def floor(self) -> str | None:
+        """What no physical key of a later row sorts before; None when the key is encoded and says nothing of order."""
+        head, tail = self.row.physical_key, f"~{self.row.version_id}"
+        plain = head.endswith(str(self.at[3]) + tail)
+        return head.removesuffix(tail) if plain else None
+
+
+def _row(kind: str, value: bytes) -> ObjectRow | None:
+    return decode(ObjectRow, value) if kind == "o" else decode(VersionRow, value).row
+
+
+async def _references(space: Namespace, kind: str) -> AsyncIterator[_Reference]:
+    """The rows of a kind in the catalog's order, a snapshot per page."""
+    start, end = tuples.span((space.name, kind))
+    while True:
+
+        async def body(view: View, start: bytes = start) -> list[Entry]:
+            return await view.range(start, end, limit=_ROWS)
+
+        entries = await space.meta.read(body)
+        for entry in entries:
+            row = _row(kind, entry.value)
+            if row is not None:
+                yield _Reference(entry.key, row)
+        if len(entries) < _ROWS:
+            return
+        start = entries[-1].raw + b"\x00"
+
+
+async def _in_store_order(references: AsyncIterator[_Reference]) -> AsyncIterator[_Reference]:
+    """The same rows, as far as possible in the order of their physical keys.
+
+    `a` sorts before `a/b`, and `a~v` after `a/b~v`: so a row waits while keys may come that it is a beginning of. Those
+    are few; what is out of order all the same only costs the reader another listing.
+    """
+    held: list[tuple[str, int, _Reference]] = []
+    bucket: object = None
+    number = 0
+    async for reference in references:
+        floor = reference.floor()
+        if floor is None:
+            yield reference
+            continue
+        while held and (held[0][0] < floor or bucket != reference.at[2] or len(held) >= _HELD):
+            yield heapq.heappop(held)[2]
+        bucket, number = reference.at[2], number + 1
+        heapq.heappush(held, (reference.row.physical_key, number, reference))
+    while held:
+        yield heapq.heappop(held)[2]
+
+
+class _Window:
+    """The page of the store's listing that a walk in the store's order stands in."""
+
+    def __init__(self, space: Namespace, prefix: str) -> None:
+        self._space = space
+        self._prefix = prefix
+        self._entries: dict[str, BlobEntry] = {}
+        self._after = ""
+        self._to: str | None = ""
+
+    async def find(self, physical_key: str) -> BlobEntry | None:
+        """The entry of a key; None when the listing does not hold it."""
+        if not (self._after < physical_key and (self._to is None or physical_key <= self._to)):
+            self._after = physical_key[:-1]
+            page = await self._space.store.list(self._prefix, self._after, _PAGE)
+            self._entries = {entry.key: entry for entry in page}
+            self._to = page[-1].key if len(page) == _PAGE else None
+        return self._entries.get(physical_key)
