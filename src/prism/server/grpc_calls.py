@@ -45,6 +45,7 @@ class Stream:
         self._context = context
         self._limits = limits
         self._request_id = request_id
+        self._answered = False
         self._moved_bytes = 0
         self._waited_seconds = 0.0
 
@@ -52,17 +53,23 @@ class Stream:
         """The next message; None at the proper end of the stream, after which nothing can turn it into another one."""
         raw = await self._step(self._context.read())
         if raw is grpc.aio.EOF:
-            # A call that is broken or was given up cannot send any more, and its end was seen before this end was
-            # reported; so what can still be sent here proves that the client closed its side in peace.
-            await self._step(self._context.send_initial_metadata((("x-request-id", self._request_id),)))
+            await self._still_there()
             return None
         self._count(len(raw))
         return bytes(raw)
 
     async def write(self, message: bytes) -> None:
         """Send a message; returns when the transport has taken it, so a slow client holds the sender back."""
+        self._answered = True
         await self._step(self._context.write(message))
         self._count(len(message))
+
+    async def _still_there(self) -> None:
+        """A call that broke or was given up cannot send any more, and the transport knew it before it told the reader
+        of an end; so what can still be sent here proves that the client closed its side in peace."""
+        if not self._answered:
+            self._answered = True
+            await self._step(self._context.send_initial_metadata((("x-request-id", self._request_id),)))
 
     async def _step(self, step: Awaitable[Any]) -> Any:
         clock = asyncio.get_running_loop().time
@@ -206,8 +213,6 @@ class Calls:
     async def _fail(self, context: Context, caller: Caller, error: Exception) -> NoReturn:
         """Answer with the error's status; bounded, for a client that reads nothing does not read that either."""
         told = as_prism_error(error)
-        if told.code is ErrorCode.CANCELLED:
-            raise asyncio.CancelledError(told.message) from error
         if told.code is ErrorCode.INTERNAL:
             self._log.error("unforeseen error", request_id=caller.request_id, exc_info=error)
         code = STATUS[told.code].grpc
@@ -217,8 +222,8 @@ class Calls:
         try:
             async with asyncio.timeout(_STATUS_SECONDS):
                 await context.abort(code, message, trailing)
-        except TimeoutError as late:
-            raise asyncio.CancelledError("the client does not read") from late
+        except (TimeoutError, grpc.aio.InternalError, grpc.aio.UsageError) as unheard:
+            raise asyncio.CancelledError("the client does not hear") from unheard
         raise AssertionError("abort has not raised")
 
 
