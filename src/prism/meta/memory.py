@@ -30,6 +30,11 @@ class MemorySpace:
         self._replaced: dict[bytes, list[tuple[int, bytes | None]]] = {}
         self._changes: list[tuple[int, Change]] = []
 
+    @property
+    def history(self) -> int:
+        """How many commits and replaced values are remembered for open readers."""
+        return len(self._changes) + len(self._replaced)
+
     def enter(self) -> int:
         """A reader begins at the current version, which is returned."""
         self._open[self.version] = self._open.get(self.version, 0) + 1

@@ -88,10 +88,11 @@ class Markers:
             tx.set(slot.key, _FENCE + self._now())
             return False
 
+        unsaid: tuple[type[Exception], ...] = (Conflict, UnknownOutcome, *self._driver.failures)
         for attempt in range(_LOOKS):
             try:
                 return await self._driver.transact(partition, look, (slot.key,))
-            except (Conflict, UnknownOutcome):
+            except unsaid:
                 await pause(attempt)
         raise UnknownOutcome
 

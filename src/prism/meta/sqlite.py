@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from .driver import Body, Closed, UnknownOutcome
 from .overlay import Overlay
 from .sqlite_batch import Batch
-from .sqlite_file import Rows, Turn, fence, is_busy, open_reader, open_writer, trim_log
+from .sqlite_file import LOG_BYTES, Rows, Turn, fence, is_busy, make_file, open_reader, open_writer, trim_log
 from .sqlite_file import explain as explained
 
 __all__ = ["SqliteDriver"]
@@ -34,7 +34,6 @@ _BATCH_SECONDS = 0.005
 _BATCH_BODIES = 256
 _BATCH_BYTES = 2_000_000
 _READERS = 8
-_TRIM_SECONDS = 1.0
 
 
 class _Unable(Exception):
@@ -130,6 +129,7 @@ class _Readers:
         self._path = path
         self._idle: list[Rows] = []
         self._free = asyncio.Semaphore(_READERS)
+        self.made = False
         self.closed = False
 
     async def take(self) -> Rows:
@@ -140,6 +140,9 @@ class _Readers:
         else:
             await self._free.acquire()
         try:
+            if not self.made:  # nothing was written by this process yet, so the file may be absent
+                await asyncio.to_thread(make_file, self._path)
+                self.made = True
             reader = self._idle.pop() if self._idle else Rows(open_reader(self._path))
             reader.connection.execute("BEGIN")
         except BaseException:
@@ -187,7 +190,7 @@ class SqliteDriver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prism-catalog")
         self._queue: deque[_Job] = deque()
         self._running: asyncio.Task[None] | None = None
-        self._trimmed = 0.0
+        self._log_bytes = LOG_BYTES
         self._closed = False
 
     def explain(self, failure: Exception) -> str:
@@ -211,6 +214,8 @@ class SqliteDriver:
 
     async def close(self) -> None:
         """Finish the queued bodies and close every connection."""
+        if self._closed:
+            return
         self._closed = True
         if self._running is not None:
             await self._running
@@ -299,6 +304,7 @@ class SqliteDriver:
         """Take the file's write lock. While other processes hold it the loop goes on; whoever came first goes first."""
         if self._writer is None:
             self._writer = await self._in_thread(open_writer, self._path)
+            self._readers.made = True
         writer, give_up = self._writer, time.monotonic() + self._busy_seconds
         await self._turn.take(min(1.0, self._busy_seconds))
         try:
@@ -325,10 +331,8 @@ class SqliteDriver:
             except sqlite3.Error:
                 raise UnknownOutcome from error
             raise
-        if time.monotonic() - self._trimmed > _TRIM_SECONDS:
-            self._trimmed = time.monotonic()
-            with suppress(sqlite3.Error, OSError):  # the commit stands; what is wrong now meets the next one
-                trim_log(writer, self._path)
+        with suppress(sqlite3.Error, OSError):  # the commit stands; what is wrong now meets the next one
+            self._log_bytes = trim_log(writer, self._path, self._log_bytes)
 
     def _drop_writer(self) -> None:
         """Close the connection, in the thread: a commit that is still running there ends first."""

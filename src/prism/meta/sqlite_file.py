@@ -14,7 +14,18 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-__all__ = ["STAMP_KEY", "Rows", "Turn", "explain", "fence", "is_busy", "open_reader", "open_writer", "trim_log"]
+__all__ = [
+    "LOG_BYTES",
+    "STAMP_KEY",
+    "Rows",
+    "Turn",
+    "explain",
+    "fence",
+    "is_busy",
+    "open_reader",
+    "open_writer",
+    "trim_log",
+]
 
 STAMP_KEY = b"\xf8\x00stamp"
 """The last stamp that was given out, of all partitions."""
@@ -27,7 +38,8 @@ _FENCE_KEY = b"\xf8\x00fence"
 _WRITER_CACHE_KIB, _READER_CACHE_KIB = 16_384, 4096
 _OPEN_WAIT_MS, _READER_WAIT_MS, _TRIM_WAIT_MS = 5000, 250, 100
 _CHECKPOINT_PAGES = 4000
-_LOG_BYTES = 64 * 2**20
+LOG_BYTES = 64 * 2**20
+"""How large the log may grow before a commit stops to empty it."""
 
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "the disk that holds the catalog is full; free some space",
@@ -92,13 +104,18 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         connection.execute(_TABLE)
         connection.execute("PRAGMA busy_timeout = 0")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def make_file(path: Path) -> None:
+    """Make the file and its table when they are absent."""
+    open_writer(path).close()
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -118,14 +135,19 @@ def fence(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def trim_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Empty a log that outgrew its bound because somebody always read; readers that last longer are not waited for."""
+def trim_log(connection: sqlite3.Connection, path: Path, bound: int) -> int:
+    """Empty a log that outgrew its bound because somebody always read; readers that last long are not waited for.
+
+    Returns the size at which to try again.
+    """
     log = Path(f"{path}-wal")
-    if not log.exists() or log.stat().st_size <= _LOG_BYTES:
-        return
+    size = log.stat().st_size
+    if size <= bound:
+        return bound
     connection.execute(f"PRAGMA busy_timeout = {_TRIM_WAIT_MS}")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     connection.execute("PRAGMA busy_timeout = 0")
+    return size + LOG_BYTES // 4 if busy else LOG_BYTES
 
 
 class Turn:
@@ -142,7 +164,7 @@ class Turn:
     async def take(self, seconds: float) -> None:
         """Wait at most so long for it."""
         give_up = time.monotonic() + seconds
-        while not self._try() and time.monotonic() < give_up:
+        while not self._try() and time.monotonic() < give_up:  # noqa: ASYNC110 - another process's turn sends no event
             await asyncio.sleep(0.0005)
 
     def _try(self) -> bool:

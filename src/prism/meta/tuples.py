@@ -129,7 +129,7 @@ def _read_groups(raw: bytes, at: int) -> tuple[Element, int]:
 
 def _read_int(raw: bytes, at: int, size: int) -> tuple[Element, int]:
     negative, size, at = size < 0, abs(size), at + 1
-    if size == _INT_WIDE:
+    if size == _INT_WIDE and at < len(raw):
         size, at = (_INT_MAX - raw[at] if negative else raw[at]), at + 1
     body = raw[at : at + size]
     if len(body) != size:
