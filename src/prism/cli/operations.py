@@ -1,0 +1,126 @@
+"""What operators run beside a server, on the same configuration: `prism fsck`, `prism janitor --once`, `prism config
+check`.
+
+They open the catalog and the stores themselves, need no running server, and disturb none: leases and transactions keep
+them apart.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from .output import Failure, Format, OutputOption, failures, show, show_rows
+from .serve import ConfigOption, DataDirOption
+
+if TYPE_CHECKING:
+    from ..app import App
+    from ..config import Config
+
+__all__ = ["config_commands", "fsck", "janitor"]
+
+T = TypeVar("T")
+config_commands = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+
+
+def fsck(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    namespace: Annotated[str, typer.Option(help="Only this one. Else: all.")] = "",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Condemn what nobody names; else nothing is changed.")
+    ] = False,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Check that every byte in the stores is named by the catalog, and that everything it references is there.
+
+    Exit 1 when something is not as it should be.
+    """
+    with failures():
+        reports = _with_app(_existing(config, data_dir), lambda app: _check_all(app, namespace, repair))
+        show(reports, output, "\n".join(_lines(reports)))
+        if not all(report.clean for report in reports.values()):
+            raise typer.Exit(1)
+
+
+async def _check_all(app: "App", namespace: str, repair: bool) -> dict[str, Any]:
+    from ..workers.fsck import fsck as check
+
+    spaces = [app.namespaces.get(namespace)] if namespace else list(app.namespaces)
+    return {space.name: await check(space, repair=repair) for space in spaces}
+
+
+def janitor(
+    once: Annotated[bool, typer.Option("--once", help="One whole round: until nothing is due any more.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Do what is due in the background: relay, verify, expire, purge, delete."""
+    from ..failpoints import arm_from
+
+    if not once:
+        raise typer.BadParameter("say --once; the loop is a role: prism serve --roles janitor")
+    with failures():
+        arm_from(os.environ)
+        report = _with_app(_existing(config, data_dir), lambda app: app.janitor.run_once())
+        show(report, output, "\n".join(_lines(report)))
+
+
+@config_commands.command("check")
+def check(config: ConfigOption = None, data_dir: DataDirOption = None, output: OutputOption = Format.TEXT) -> None:
+    """Show every setting, its value (secrets hidden) and where it came from; exit 1 when something is not allowed."""
+    from ..config import describe
+
+    with failures():
+        settings = describe(_load(config, data_dir))
+        show_rows(iter(settings), output, ("at", "value", "source"))
+
+
+def _load(config: Path | None, data_dir: Path | None) -> "Config":
+    from ..config import load
+
+    return load(config, os.environ, data_dir=data_dir)
+
+
+def _existing(config: Path | None, data_dir: Path | None) -> "Config":
+    """The configuration of something that was served before: looking must not make a new one."""
+    loaded = _load(config, data_dir)
+    if not loaded.data_dir.is_dir():
+        raise Failure(f"there is no data folder {loaded.data_dir}; name one with --data-dir or --config")
+    return loaded
+
+
+def _with_app(config: "Config", work: Callable[["App"], Awaitable[T]]) -> T:
+    """Open, work, close."""
+    from .. import logs
+    from ..app import open_app
+    from ..identifiers import utc_now
+
+    async def run() -> T:
+        async with open_app(config) as app:
+            return await work(app)
+
+    logs.configure(config.log.level, utc_now)
+    return asyncio.run(run())
+
+
+def _lines(reports: Any) -> list[str]:
+    """A report for people: a line per namespace, with what is not zero."""
+    import msgspec
+
+    plain = msgspec.to_builtins(reports)
+    lines = []
+    for name, report in plain.items():
+        said = [f"{field.replace('_', ' ')} {_short(value)}" for field, value in report.items() if value]
+        lines.append(f"{name}: {', '.join(said) or 'nothing to do'}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} ({', '.join(map(str, value[:5]))}{', …' if len(value) > 5 else ''})"
+    return str(value)

@@ -1,0 +1,88 @@
+"""HTTP/1.1 connections with the bounds that uvicorn leaves open: the size of a request's head, and the time for it.
+
+A head of more than `max_head_bytes` is answered 431; one that is not there after `idle_seconds` ends its connection,
+and so does a connection that sends nothing at all. Bodies are the application's affair: it knows what a transfer may
+take.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["bounded_protocol"]
+
+_BODY = b'{"error": {"code": "TOO_LARGE", "message": "the headers of the request are too large"}}'
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+)
+
+
+class _HeadTooLarge(Exception):
+    """Stops the parser; the connection is answered and closed."""
+
+
+def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpToolsProtocol]:
+    """The protocol class of one server."""
+
+    class BoundedProtocol(HttpToolsProtocol):
+        _timer: asyncio.TimerHandle | None = None
+        _piece_bytes = 0
+        _head_bytes = 0
+        _too_large = False
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+            super().connection_made(transport)
+            self._await_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            self._piece_bytes = len(data)
+            if self._timer is not None:
+                self._head_bytes += len(data)
+            super().data_received(data)
+            if self._timer is not None and self._head_bytes > max_head_bytes and not self.transport.is_closing():
+                self._too_large = True
+                self.send_400_response("")
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._await_head()
+
+        def on_headers_complete(self) -> None:
+            self._stop_waiting()
+            if self._head_bytes > max_head_bytes and self._measured() > max_head_bytes:
+                self._too_large = True
+                raise _HeadTooLarge
+            super().on_headers_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._stop_waiting()
+            if not self._too_large:
+                super().send_400_response(msg)
+                return
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+        def _measured(self) -> int:
+            """What the head holds; the piece that it came in may hold a body, too."""
+            return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+        def _await_head(self) -> None:
+            self._stop_waiting()
+            self._head_bytes = self._piece_bytes
+            self._timer = self.loop.call_later(idle_seconds, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _give_up(self) -> None:
+            self._timer = None
+            self.transport.close()
+
+    return BoundedProtocol
