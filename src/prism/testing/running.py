@@ -18,7 +18,7 @@ from ..config import Config, load
 from ..identifiers import utc_now
 from ..serving.listening import listening
 
-__all__ = ["Running", "running_app", "config_for"]
+__all__ = ["Running", "config_for", "running_app"]
 
 _NAMESPACES = ("user_uploads", "build_artifacts", "matyan_artifacts")
 
