@@ -1,9 +1,10 @@
-"""Streams and their ends over gRPC: only what ended in peace is committed, everything is bounded, nothing waits forever."""
+"""Streams and their ends over gRPC: only what ended in peace is committed; everything is bounded; all waits end."""
 
 import asyncio
 import logging
 import resource
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -350,5 +351,4 @@ async def _steady(value: Callable[[], int]) -> None:
 
 
 def _rss_bytes() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
