@@ -19,22 +19,19 @@ from .http_exchange import Receive, Reply, Request, Send, error_reply, refusal
 from .http_pages import page_routes
 from .http_routing import Resource, Route, Router
 from .middleware import BrowserGuard, Cors, request_id_of
+from .replying import send_reply
 from .services import Services
 from .status import as_prism_error
 
 __all__ = ["http_app", "http_router"]
 
 _NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
-_CLOSE: Header = (b"connection", b"close")
 _ONCE = frozenset(
     {
         *(b"host", b"origin", b"authorization", b"content-type", b"content-length", b"content-md5", b"content-range"),
         *(b"range", b"if-range", b"if-modified-since", b"if-unmodified-since", b"x-request-id"),
     }
 )
-_SMALL_BODY_BYTES = 1 << 16
-_LINGER_SECONDS = 2.0
-_LINGER_BYTES = 16 << 20
 
 
 def http_app(services: Services) -> ASGIApp:
@@ -88,7 +85,7 @@ class _Application:
             self._in_progress -= 1
             request.pace.end()
         if reply is not None:
-            await _send(request, reply)
+            await send_reply(request, request.headers, reply)
 
     async def _answer(self, request: Request, scope: Scope) -> Reply | None:
         if b"host" not in request.headers and scope["http_version"] == "1.1":
@@ -124,45 +121,6 @@ class _Application:
                 self._log.info("a transfer was broken off", route=route.name, code=str(known.code))
                 return None
             return error_reply(known, request.caller.request_id)
-
-
-async def _send(request: Request, reply: Reply) -> None:
-    """Answer, and get rid of a body that nobody read: a small one is read, a large one ends the connection."""
-    if request.unread and int(request.headers.get(b"content-length", _LARGE)) <= _SMALL_BODY_BYTES:
-        request.unread = not await _drained(request.receive)
-    headers = reply.headers
-    if reply.status not in {204, 304}:
-        length = len(reply.body) if reply.length is None else reply.length
-        headers = [*headers, (b"content-length", b"%d" % length)]
-    if not request.unread:
-        await request.start(reply.status, headers)
-        await request.send({"type": "http.response.body", "body": reply.body, "more_body": False})
-        return
-    # Closing while the client still sends would reset the connection, and he might never see why.
-    await request.start(reply.status, [*headers, _CLOSE])
-    await request.send({"type": "http.response.body", "body": reply.body, "more_body": True})
-    await _drained(request.receive)
-    await request.send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-_LARGE = b"%d" % (1 << 62)
-
-
-async def _drained(receive: Receive) -> bool:
-    """Read on for a moment and drop it; whether the body came to its end."""
-    size = 0
-    try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while size < _LINGER_BYTES:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return False
-                if not message["more_body"]:
-                    return True
-                size += len(message["body"])
-    except TimeoutError:
-        pass
-    return False
 
 
 def _joined(raw: list[Header]) -> dict[bytes, bytes]:
