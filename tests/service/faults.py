@@ -1,0 +1,45 @@
+"""Stores and buses that misbehave as a test says, for the tests of background work."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from prism.blob.driver import BlobEntry, BlobInfo, DeleteResult
+from prism.blob.memory import MemoryDriver
+
+
+class Moody:
+    """A store round a memory store: down for the keys that `refuses` says, with a clock that is `ahead`."""
+
+    def __init__(self, driver: MemoryDriver) -> None:
+        self._driver = driver
+        self.refuses: Callable[[str], bool] = lambda key: False
+        self.ahead = timedelta(0)
+        self.before_delete: Callable[[], Awaitable[None]] | None = None
+        self.deletions: list[str] = []
+        self.heads: list[str] = []
+        self.lists = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    async def head(self, key: str) -> BlobInfo:
+        self.heads.append(key)
+        if self.refuses(key):
+            raise OSError("the store is down")
+        return await self._driver.head(key)
+
+    async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:
+        if self.before_delete is not None:
+            await self.before_delete()
+        bad = [key for key in keys if self.refuses(key)]
+        results = {r.key: r for r in await self._driver.delete_many([key for key in keys if key not in bad])}
+        self.deletions += list(results)
+        return [results.get(key) or DeleteResult(key, OSError("the store is down")) for key in keys]
+
+    async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
+        self.lists += 1
+        return await self._driver.list(prefix, start_after, limit)
+
+    async def now(self) -> datetime:
+        return await self._driver.now() + self.ahead
