@@ -14,10 +14,10 @@ from . import reading
 from .access import Access
 from .blob.driver import AlreadyExists, Stored, WriteOptions
 from .blob.sigv4 import Credential, presign
-from .catalog import garbage
+from .catalog import purge
 from .catalog import uploads as promises
 from .catalog.objects import Facts, Superseded
-from .catalog.rows import Condemned, PromiseRow, Refused
+from .catalog.rows import PromiseRow, Refused
 from .digests import Digests, etag_of
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
@@ -124,7 +124,8 @@ class Uploads:
             upload = await _find(space, bucket, ref.key, version_id)
             info = None if upload is None else await _keep(space, upload, chunks, options)
             if info is None:
-                await _refuse_overtaken(space, bucket, ref.key, version_id)
+                if await _overtaken(space, bucket, ref.key, version_id):
+                    raise _deleted()
                 if upload_id.startswith(_BOUND):
                     raise _used()
                 info = await put_object(space, bucket, ref.key, chunks, options)
@@ -196,17 +197,18 @@ async def _find(space: Namespace, bucket: str, key: str, upload_id: str) -> Prom
     return await space.meta.read(body)
 
 
-async def _refuse_overtaken(space: Namespace, bucket: str, key: str, version_id: str) -> None:
-    """DELETED_MEANWHILE when the promise fell with its folder: a URL from before the deletion writes nothing after
-    it."""
+async def _overtaken(space: Namespace, bucket: str, key: str, version_id: str) -> bool:
+    """Whether the URL is older than a deletion of the folder: then it writes nothing any more."""
     physical_key = space.layout.physical(bucket, key, version_id)
 
-    async def body(view: View) -> Condemned | None:
-        return await garbage.find(view, space.name, physical_key)
+    async def body(view: View) -> bool:
+        return await purge.overtaken(view, space.rules, bucket, key, version_id, physical_key)
 
-    row = await space.meta.read(body)
-    if row is not None and row.reason == "purged":
-        raise PrismError(ErrorCode.DELETED_MEANWHILE, "the folder of this key was deleted after the URL was made")
+    return await space.meta.read(body)
+
+
+def _deleted() -> PrismError:
+    return PrismError(ErrorCode.DELETED_MEANWHILE, "the folder of this key was deleted after the URL was made")
 
 
 def _used() -> PrismError:
@@ -242,6 +244,12 @@ async def _keep(
         raise PrismError(
             ErrorCode.UPLOAD_PENDING, "another body came by this URL at the same moment; repeat the request"
         ) from error
+    except PrismError as error:
+        if error.code is not ErrorCode.STORE_DOWN:
+            raise
+        raise PrismError(
+            ErrorCode.OUTCOME_UNKNOWN, "the store did not say whether it took the bytes; look again"
+        ) from error
     failpoint("uploads.keep.after_bytes")
     return await space.tasks.to_end(_commit(space, promise, digests, stored))
 
@@ -270,9 +278,22 @@ def _gate(
 
 async def _commit(space: Namespace, promise: PromiseRow, digests: Digests, stored: Stored) -> ObjectInfo:
     """The bytes are down: whatever happens now, somebody will recognise them."""
+    try:
+        outcome = await _taken(space, promise, digests, stored)
+    except PrismError as error:
+        raise PrismError(
+            ErrorCode.UPLOAD_PENDING, "the upload has arrived but could not be recorded yet; look again shortly"
+        ) from error
+    if isinstance(outcome, Refused):
+        raise PrismError(outcome.code, outcome.message)
+    row = outcome.row if isinstance(outcome, Superseded) else outcome
+    return info_of(space, promise.bucket, promise.key, row)
+
+
+async def _taken(space: Namespace, promise: PromiseRow, digests: Digests, stored: Stored) -> Outcome:
     landed = await space.store.head(promise.physical_key)
     if landed is None:
-        raise PrismError(ErrorCode.OUTCOME_UNKNOWN, "the upload was taken and removed again meanwhile; look again")
+        return await _recognised(space, promise)
     facts = Facts(
         size_bytes=stored.size_bytes,
         etag=digests.md5 or etag_of(promise.version_id),
@@ -285,13 +306,7 @@ async def _commit(space: Namespace, promise: PromiseRow, digests: Digests, store
     )
     name = promise.version_id
     outcomes = await settle_key(space, promise.bucket, promise.key, {name: landed}, {name: facts})
-    outcome = outcomes.get(name)
-    if outcome is None:
-        outcome = await _recognised(space, promise)
-    if isinstance(outcome, Refused):
-        raise PrismError(outcome.code, outcome.message)
-    row = outcome.row if isinstance(outcome, Superseded) else outcome
-    return info_of(space, promise.bucket, promise.key, row)
+    return outcomes.get(name) or await _recognised(space, promise)
 
 
 async def _recognised(space: Namespace, promise: PromiseRow) -> Outcome:
@@ -299,5 +314,6 @@ async def _recognised(space: Namespace, promise: PromiseRow) -> Outcome:
     row = await reading.find(space, promise.bucket, promise.key)
     if row is not None and row.version_id == promise.version_id:
         return row
-    await _refuse_overtaken(space, promise.bucket, promise.key, promise.version_id)
+    if await _overtaken(space, promise.bucket, promise.key, promise.version_id):
+        return Refused(code=ErrorCode.DELETED_MEANWHILE, message="the folder of this key was deleted meanwhile")
     return Refused(code=ErrorCode.OUTCOME_UNKNOWN, message="the upload was taken and overtaken meanwhile; look again")

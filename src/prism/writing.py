@@ -151,10 +151,10 @@ class Flow:
                 if not task.done():
                     await self.renew()
             return task.result()
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+        except BaseException:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            raise
 
     async def watched(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The caller's chunks on their way to the store, keeping the promise alive."""

@@ -1,7 +1,7 @@
 """The world of each test, and one process in it."""
 
 import pytest
-from world import Process, World, configured, make_world, NAMESPACES
+from world import NAMESPACES, Process, World, configured
 
 
 @pytest.fixture(scope="session")

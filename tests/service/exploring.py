@@ -1,12 +1,11 @@
 """Interleavings: operations run as tasks that stop before and after every call to a store or the catalog.
 
-`Steps` holds each call until the explorer lets it go, lets it fail, lets it happen unheard, or kills the process, so that
-a list of small numbers is a whole schedule and hypothesis can shorten it. `Monitor` keeps, per key, every order of the
-operations that explains the answers heard so far; none left is a broken promise.
+`Steps` holds each call until the explorer lets it go, lets it fail, lets it happen unheard, or kills the process, so
+that a list of small numbers is a whole schedule and hypothesis can shorten it. `Monitor` keeps, per key, every order of
+the operations that explains the answers heard so far; none left is a broken promise.
 """
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +16,7 @@ from prism.blob.driver import Driver as BlobDriver
 from prism.blob.driver import WriteOptions
 from prism.meta.driver import UnknownOutcome
 
-__all__ = ["GatedBlobs", "GatedCatalog", "Killed", "Late", "Monitor", "StoreFailed", "Steps", "quiet"]
+__all__ = ["GatedBlobs", "GatedCatalog", "Killed", "Late", "Monitor", "Steps", "StoreFailed", "quiet"]
 
 
 class Killed(BaseException):
@@ -52,7 +51,8 @@ class Steps:
         self.late: list[Late] = []
 
     async def reach(self, name: str, may_fail: bool = False) -> str:
-        """Wait for the explorer's word: `go`, `fail` (nothing happens) or `unheard` (it happens, the answer is lost)."""
+        """Wait for the explorer's word: `go`, `fail` (nothing happens) or `unheard` (it happens, the answer is
+        lost)."""
         if self.dead:
             raise Killed
         call = _Call(name, may_fail, asyncio.get_running_loop().create_future())
@@ -249,10 +249,3 @@ class Monitor:
         del self._open[number]
         self._orders = kept
         return bool(kept)
-
-    def allowed(self) -> Iterable[bytes | None]:
-        """What a read may answer now."""
-        return {answer for answer in self._values()}
-
-    def _values(self) -> Iterable[bytes | None]:
-        return [state[0] for state, _ in self._orders]

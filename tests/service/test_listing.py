@@ -118,7 +118,7 @@ async def walk(world: World, prism: Process, wanted: Wanted) -> tuple[list[str],
     while True:
         asked = wanted
 
-        async def body(view):
+        async def body(view, asked=asked):
             return await listing.page(view, space.rules, asked, world.clock())
 
         page = await space.meta.read(body)

@@ -14,16 +14,14 @@ from prism.catalog.objects import Facts
 from prism.catalog.rows import Hint, PromiseRow, Refused
 from prism.errors import ErrorCode, PrismError
 from prism.keys import Layout
-from prism.model import ObjectRef, Precondition, PutOptions
+from prism.model import Declared, ObjectRef, Precondition, PutOptions
 from prism.recognition import verify
 
 ABSENT = Precondition(if_none_match=("*",))
 
 
 def facts(size: int = 1, landed_at=None) -> Facts:
-    return Facts(
-        size_bytes=size, etag="e-1", store_etag="s", content_type="text/plain", landed_at=landed_at
-    )
+    return Facts(size_bytes=size, etag="e-1", store_etag="s", content_type="text/plain", landed_at=landed_at)
 
 
 class Catalog:
@@ -39,7 +37,7 @@ class Catalog:
 
         return await self.space.meta.transact(self.space.name, body)
 
-    async def promise(self, key: str, kind: str = "process", precondition: Precondition = Precondition()) -> PromiseRow:
+    async def promise(self, key: str, kind: str = "process", precondition: Precondition | None = None) -> PromiseRow:
         now, version_id = self.world.clock(), self.world.new_version_id()
         row = PromiseRow(
             bucket=self.rules.own_bucket,
@@ -50,7 +48,7 @@ class Catalog:
             created_at=now,
             writable_until=now + timedelta(seconds=60),
             dead=now + timedelta(seconds=120),
-            precondition=precondition,
+            precondition=precondition or Precondition(),
         )
         await self.run(promises.promise, row)
         return row
@@ -100,7 +98,9 @@ class TestRule1Commit:
         assert outcome.code is ErrorCode.DELETED_MEANWHILE
         assert row.physical_key in await world.condemned()
 
-    async def test_an_upload_that_landed_earlier_goes_under_the_current_one(self, world: World, catalog: Catalog) -> None:
+    async def test_an_upload_that_landed_earlier_goes_under_the_current_one(
+        self, world: World, catalog: Catalog
+    ) -> None:
         late, early = await catalog.promise("k", "client"), await catalog.promise("k", "client")
         at = world.clock()
         await catalog.commit(late, landed_at=at + timedelta(seconds=2))
@@ -151,7 +151,7 @@ class TestRule2Break:
     async def test_bytes_that_are_not_as_declared_stay_invisible_and_go_when_dead(
         self, world: World, prism: Process
     ) -> None:
-        upload = await prism.presign_put("k", declared=_size(3))
+        upload = await prism.presign_put("k", declared=Declared(size_bytes=3))
         await world.land(world.physical("k", upload), b"four")
         for _ in range(3):
             with pytest.raises(PrismError) as caught:
@@ -263,7 +263,9 @@ class TestRule5ProxiedPut:
         assert caught.value.code is ErrorCode.OUTCOME_UNKNOWN
         assert not await world.stored()
 
-    async def test_a_writer_that_was_paused_before_its_bytes_appear_writes_none(self, world: World, prism: Process) -> None:
+    async def test_a_writer_that_was_paused_before_its_bytes_appear_writes_none(
+        self, world: World, prism: Process
+    ) -> None:
         async def pause() -> None:
             world.clock.forward(400)
             await prism.rounds(2)
@@ -286,7 +288,9 @@ class TestRule5ProxiedPut:
 
 
 class TestRule6Condemn:
-    async def test_what_a_user_deletes_goes_promptly_and_once_more_when_dead(self, world: World, prism: Process) -> None:
+    async def test_what_a_user_deletes_goes_promptly_and_once_more_when_dead(
+        self, world: World, prism: Process
+    ) -> None:
         upload = await prism.presign_put("k", seconds=600)
         physical = world.physical("k", upload)
         await world.land(physical, b"first")
@@ -301,7 +305,9 @@ class TestRule6Condemn:
         assert not await world.stored()
         assert not await world.condemned()
 
-    async def test_overwritten_bytes_stay_for_the_longest_url_and_until_dead(self, world: World, prism: Process) -> None:
+    async def test_overwritten_bytes_stay_for_the_longest_url_and_until_dead(
+        self, world: World, prism: Process
+    ) -> None:
         upload = await prism.presign_put("k", seconds=3600)
         physical = world.physical("k", upload)
         await world.land(physical, b"first")
@@ -428,9 +434,3 @@ class _ReplacingDriver:
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions):
         await self._replacing.replace()
         return await self._inner.copy(source, if_match, key, options)
-
-
-def _size(size_bytes: int):
-    from prism.model import Declared
-
-    return Declared(size_bytes=size_bytes)

@@ -4,8 +4,10 @@ What is durable (catalog space, store contents) belongs to the world; `start` ma
 test can let one die and look at what the next one finds.
 """
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -30,10 +32,7 @@ from prism.model import ByteRange, Caller, CopyOptions, ObjectInfo, ObjectRef, P
 from prism.namespaces import Namespace, Namespaces, Tasks, rules_of
 from prism.objects import ObjectStore
 from prism.uploads import UPLOAD_PARAMETER, Uploads
-try:
-    from prism.workers.janitor import Janitor
-except ImportError:
-    import sys; sys.path.insert(0, '/tmp'); from minijanitor import Janitor
+from prism.workers.janitor import Janitor
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NAMESPACES = """
@@ -92,6 +91,7 @@ class Process:
         wrap_blob: Callable[[blob.Driver], blob.Driver] = _same_blob,
     ) -> None:
         config = world.config
+        self._world = world
         self.meta = Meta(wrap_meta(MemoryCatalog(world.space)))
         self.audit = MemoryAudit()
         self.tasks = Tasks()
@@ -122,7 +122,9 @@ class Process:
             tasks=self.tasks,
         )
 
-    async def put(self, key: str, content: bytes, *, ns: str = "things", bucket: str = "", **options: object) -> ObjectInfo:
+    async def put(
+        self, key: str, content: bytes, *, ns: str = "things", bucket: str = "", **options: object
+    ) -> ObjectInfo:
         wanted = PutOptions(**options)  # type: ignore[arg-type]  # a test's own keywords
         return await self.objects.put(self.caller, ObjectRef(ns, bucket, key), pieces(content), wanted)
 
@@ -139,7 +141,9 @@ class Process:
     async def delete_folder(self, folder: str, *, ns: str = "things", bucket: str = "") -> None:
         await self.objects.delete_prefix(self.caller, ns, bucket, folder)
 
-    async def copy(self, source: str, target: str, *, ns: str = "things", to: str = "", **options: object) -> ObjectInfo:
+    async def copy(
+        self, source: str, target: str, *, ns: str = "things", to: str = "", **options: object
+    ) -> ObjectInfo:
         wanted = CopyOptions(**options)  # type: ignore[arg-type]  # a test's own keywords
         return await self.objects.copy(self.caller, ObjectRef(ns, "", source), ObjectRef(to or ns, "", target), wanted)
 
@@ -154,15 +158,20 @@ class Process:
             if not token:
                 return found
 
-    async def presign_put(self, key: str, *, ns: str = "things", bucket: str = "", seconds: int = 600, **options: object) -> str:
+    async def presign_put(
+        self, key: str, *, ns: str = "things", bucket: str = "", seconds: int = 600, **options: object
+    ) -> str:
         """Make a promise and its URL; returns the upload id that the URL carries."""
         wanted = PutOptions(**options)  # type: ignore[arg-type]  # a test's own keywords
-        ref = ObjectRef(ns, bucket, key)
+        ref, at = ObjectRef(ns, bucket, key), self._world.clock()
         url = await self.uploads.presign(self.caller, ref, "PUT", timedelta(seconds=seconds), options=wanted)
         query = dict(part.split("=", 1) for part in url.url.partition("?")[2].split("&"))
+        self._world.made[query[UPLOAD_PARAMETER]] = at
         return query[UPLOAD_PARAMETER]
 
-    async def keep(self, key: str, upload_id: str, content: bytes, *, ns: str = "things", bucket: str = "") -> ObjectInfo:
+    async def keep(
+        self, key: str, upload_id: str, content: bytes, *, ns: str = "things", bucket: str = ""
+    ) -> ObjectInfo:
         """The body of a presigned PUT arrives at Prism's S3 API."""
         ref = ObjectRef(ns, bucket, key)
         return await self.uploads.keep(self.caller, ref, upload_id, pieces(content), PutOptions())
@@ -179,11 +188,11 @@ class World:
         self.config = config
         self.clock = Clock()
         self.space = MemorySpace()
-        self.blobs: Mapping[str, MemoryBlobs] = {
-            space.name: MemoryBlobs(now=self.clock) for space in config.namespaces
-        }
+        self.blobs: Mapping[str, MemoryBlobs] = {space.name: MemoryBlobs(now=self.clock) for space in config.namespaces}
         self.drivers = {**self.blobs, "things": Remote(self.blobs["things"])}
         self.new_version_id = version_ids(self.clock)
+        self.made: dict[str, datetime] = {}
+        """When each upload's URL was handed out, by its id."""
         self._look = Meta(MemoryCatalog(self.space))
 
     def start(self, **wraps: object) -> Process:
@@ -282,9 +291,6 @@ def make_world(extra: str = "") -> World:
 
 def configured(text: str) -> Config:
     """The configuration in a piece of YAML."""
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "prism.yaml"
         path.write_text(text)

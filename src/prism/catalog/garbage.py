@@ -15,6 +15,9 @@ from .rows import Condemned, Rules, counter_key, decode, encode, garbage_due_key
 __all__ = ["Due", "bring_forward", "condemn", "due", "find", "put_off", "removed"]
 
 
+_LEFT_IN_PLACE = frozenset({"overwritten", "expired", "superseded", "refused"})
+
+
 class Due(msgspec.Struct, frozen=True):
     """Bytes whose deletion may start now."""
 
@@ -96,12 +99,14 @@ async def bring_forward(
     if after:
         start = tuples.after(garbage_key(rules.namespace, after))
     entries = await tx.range(start, end, limit=limit)
+    soon = now + rules.read_grace
     for entry in entries:
         row, key = decode(Condemned, entry.value), str(entry.key[-1])
-        soon = now + rules.read_grace
-        if row.reason in ("overwritten", "expired") and row.due > soon:
-            tx.clear(garbage_due_key(rules.namespace, row.due, key))
-            _move(tx, rules.namespace, key, msgspec.structs.replace(row, reason="purged"), soon)
+        if row.reason == "purged":
+            continue
+        due_at = min(row.due, soon) if row.reason in _LEFT_IN_PLACE else row.due
+        tx.clear(garbage_due_key(rules.namespace, row.due, key))
+        _move(tx, rules.namespace, key, msgspec.structs.replace(row, reason="purged"), due_at)
     return str(entries[-1].key[-1]) if len(entries) == limit else None
 
 

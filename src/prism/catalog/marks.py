@@ -14,7 +14,7 @@ from ..meta import Txn, View, tuples
 from .outbox import announce
 from .rows import MarkRow, NamespaceRow, Rules, decode, encode, mark_key, namespace_key
 
-__all__ = ["FolderMark", "delete_folder", "marks", "namespace_row", "newest", "newest_in", "remove"]
+__all__ = ["FolderMark", "delete_folder", "marks", "namespace_row", "newest", "newest_in", "newest_mark", "remove"]
 
 
 class FolderMark(msgspec.Struct, frozen=True):
@@ -33,10 +33,17 @@ async def namespace_row(view: View, namespace: str) -> NamespaceRow:
 
 async def newest(view: View, space: NamespaceRow, namespace: str, bucket: str, key: str) -> int:
     """The counter of the newest mark above `key`; 0 when there is none (no reads while the namespace has no mark)."""
+    mark = await newest_mark(view, space, namespace, bucket, key) if space.marks else None
+    return 0 if mark is None else mark.counter
+
+
+async def newest_mark(view: View, space: NamespaceRow, namespace: str, bucket: str, key: str) -> MarkRow | None:
+    """The newest mark above `key`."""
     if not space.marks:
-        return 0
+        return None
     values = await view.get_many([mark_key(namespace, bucket, folder) for folder in ancestors(key)])
-    return max((decode(MarkRow, value).counter for value in values if value is not None), default=0)
+    marks_above = [decode(MarkRow, value) for value in values if value is not None]
+    return max(marks_above, key=lambda mark: mark.counter, default=None)
 
 
 async def newest_in(

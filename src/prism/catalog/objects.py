@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 
-class Facts(Frozen, frozen=True):
+class Facts(Frozen, frozen=True, kw_only=True):
     """What is known of bytes that have landed, beside what their promise says."""
 
     size_bytes: int

@@ -10,13 +10,14 @@ from datetime import datetime
 
 import msgspec
 
-from ..meta import Entry, Txn, tuples
+from ..meta import Entry, Txn, View, tuples
 from . import uploads
-from .marks import FolderMark, namespace_row, newest_in
+from .garbage import find
+from .marks import FolderMark, namespace_row, newest_in, newest_mark
 from .objects import drop_dead
-from .rows import ObjectRow, PromiseRow, Rules, VersionRow, decode
+from .rows import ObjectRow, PromiseRow, Rules, VersionRow, decode, object_key
 
-__all__ = ["KINDS", "Stretch", "purge_step"]
+__all__ = ["KINDS", "Stretch", "overtaken", "purge_step"]
 
 KINDS = ("o", "v", "u", "w")
 
@@ -75,3 +76,19 @@ _STEPS: tuple[Callable[[Txn, Rules, Entry, int, datetime], Awaitable[bool]], ...
     _promise,
     _promise,
 )
+
+
+async def overtaken(view: View, rules: Rules, bucket: str, key: str, version_id: str, physical_key: str) -> bool:
+    """Whether an upload whose promise is gone is older than a deletion of one of its folders, purged or not yet."""
+    garbage = await find(view, rules.namespace, physical_key)
+    if garbage is not None and garbage.reason == "purged":
+        return True
+    space = await namespace_row(view, rules.namespace)
+    mark = await newest_mark(view, space, rules.namespace, bucket, key)
+    if mark is None:
+        return False
+    if garbage is not None:
+        return garbage.condemned_at <= mark.at
+    value = await view.get(object_key(rules.namespace, bucket, key))
+    row = None if value is None else decode(ObjectRow, value)
+    return row is not None and row.version_id == version_id and row.generation < mark.counter

@@ -50,7 +50,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of the records: frozen, JSON, defaults left out, unknown fields of a newer program ignored."""
 
 
-class Rules(Frozen, frozen=True):
+class Rules(Frozen, frozen=True, kw_only=True):
     """What the catalog must know of a namespace's configuration; all graces as in the configuration's `limits`."""
 
     namespace: str
@@ -70,7 +70,7 @@ class Rules(Frozen, frozen=True):
     max_open_uploads: int = 32
 
 
-class ObjectRow(Row, frozen=True):
+class ObjectRow(Row, frozen=True, kw_only=True):
     """The current content of a key, or a kept older one: where its bytes are and everything a reader must know."""
 
     physical_key: str
@@ -91,7 +91,7 @@ class ObjectRow(Row, frozen=True):
     """The store's clock when the bytes arrived by URL; None when a Prism process wrote them."""
 
 
-class VersionRow(Row, frozen=True):
+class VersionRow(Row, frozen=True, kw_only=True):
     """One older version; `row` is None for the marker that a delete leaves."""
 
     row: ObjectRow | None
@@ -99,7 +99,7 @@ class VersionRow(Row, frozen=True):
     generation: int
 
 
-class PromiseRow(Row, frozen=True):
+class PromiseRow(Row, frozen=True, kw_only=True):
     """Bytes that may land: where, by whom, until when, and what was declared about them."""
 
     bucket: str
@@ -122,7 +122,7 @@ class PromiseRow(Row, frozen=True):
     """When the janitor looks at it next (client promises)."""
 
 
-class Condemned(Row, frozen=True):
+class Condemned(Row, frozen=True, kw_only=True):
     """Bytes to be deleted at or after `due`, and once more when the key is dead if that is later."""
 
     due: datetime
@@ -133,27 +133,27 @@ class Condemned(Row, frozen=True):
     size_bytes: int = 0
 
 
-class MarkRow(Row, frozen=True):
+class MarkRow(Row, frozen=True, kw_only=True):
     """A folder was deleted when the namespace's deletion counter rose to `counter`."""
 
     counter: int
     at: datetime
 
 
-class NamespaceRow(Row, frozen=True):
+class NamespaceRow(Row, frozen=True, kw_only=True):
     """The deletion counter and how many marks stand."""
 
     deletions: int = 0
     marks: int = 0
 
 
-class BucketRow(Row, frozen=True):
+class BucketRow(Row, frozen=True, kw_only=True):
     """A bucket beside the namespace's own."""
 
     created_at: datetime
 
 
-class LeaseRow(Row, frozen=True):
+class LeaseRow(Row, frozen=True, kw_only=True):
     """Who may do a named work until when; `token` grows with every change of holder and fences late writers."""
 
     holder: str
@@ -161,7 +161,7 @@ class LeaseRow(Row, frozen=True):
     until: datetime
 
 
-class Refused(Frozen, frozen=True):
+class Refused(Frozen, frozen=True, kw_only=True):
     """A transition that did not happen, and why; what it left behind (condemned bytes) is committed."""
 
     code: ErrorCode
