@@ -1,0 +1,278 @@
+"""S3's operations on single objects: put, get, head, copy, delete, and the deletion of many.
+
+Headers become options on the way in and facts become headers on the way out. A header that would make an object
+something that Prism cannot keep (encryption, tags, locks, encodings) is refused by name, never taken and forgotten.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
+
+from ..errors import PrismError
+from ..model import Conditions, CopyOptions, ObjectInfo, ObjectRef, Precondition, PutOptions
+from ..reading import OpenObject
+from ..uploads import UPLOAD_PARAMETER
+from .headers import (
+    SANDBOX,
+    Header,
+    http_date,
+    is_inert,
+    parse_date,
+    parse_etags,
+    parse_if_range,
+    parse_range,
+    read_text,
+    write_text,
+)
+from .http_exchange import Reply
+from .s3_body import incoming_body, read_document
+from .s3_exchange import S3Request, invalid, unimplemented, xml_reply
+from .s3_xml import Element, element, instant, read
+from .status import STATUS
+from .transfer import send_chunks
+
+__all__ = ["copy_object", "delete_object", "delete_objects", "get_object", "head_object", "put_object"]
+
+_WHOLE_BYTES = 1 << 16
+"""Objects up to this size are answered in one piece."""
+_META = b"x-amz-meta-"
+_MAX_DELETED = 1000
+_AT_A_TIME = 32
+_REFUSED = (
+    *("x-amz-server-side-encryption", "x-amz-tagging", "x-amz-object-lock-", "x-amz-website-redirect-location"),
+    *("x-amz-grant-", "x-amz-write-offset-bytes", "x-amz-copy-source-server-side-encryption"),
+    *("content-disposition", "content-language", "content-range", "expires", "if-unmodified-since"),
+)
+_ONE_VALUE = {"x-amz-acl": {"private", "bucket-owner-full-control"}, "x-amz-storage-class": {"STANDARD"}}
+_COPY_CONDITIONS = tuple(
+    f"x-amz-copy-source-if-{name}" for name in ("none-match", "modified-since", "unmodified-since")
+)
+_OVERRIDES: Mapping[str, bytes] = {
+    f"response-{name}": name.encode()
+    for name in (
+        "cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires"
+    )
+}  # fmt: skip
+_PRINTABLE = re.compile(r"[ -~]{0,1024}\Z")
+
+
+async def put_object(request: S3Request) -> Reply:
+    """PutObject; by a presigned URL that names a promise, the body keeps that promise."""
+    _refuse_unkept(request)
+    body = incoming_body(request)
+    options = PutOptions(
+        content_type=request.headers.get("content-type", ""),
+        metadata=_metadata(request),
+        precondition=_precondition(request),
+        declared=body.declared,
+        md5_etag=True,
+    )
+    services, upload = request.services, request.query.get(UPLOAD_PARAMETER)
+    if upload is not None and request.claim.expires_seconds is not None:
+        info = await services.uploads.keep(request.caller, request.ref, upload, body.chunks, options)
+    else:
+        info = await services.objects.put(request.caller, request.ref, body.chunks, options)
+    echoed = [(name.encode(), value.encode()) for name, value in body.checksums.items()]
+    return Reply(200, [*_written(info), *echoed])
+
+
+async def copy_object(request: S3Request) -> Reply:
+    """CopyObject within the namespace of the key."""
+    _refuse_unkept(request)
+    for name in _COPY_CONDITIONS:
+        if name in request.headers:
+            raise unimplemented(f"the header {name}")
+    source = _copy_source(request)
+    directive = request.headers.get("x-amz-metadata-directive", "COPY")
+    if directive not in {"COPY", "REPLACE"}:
+        raise invalid("InvalidArgument", "x-amz-metadata-directive is COPY or REPLACE")
+    if directive == "COPY" and source == request.ref:
+        raise invalid("InvalidRequest", "a copy of an object to itself must replace its metadata")
+    replace = directive == "REPLACE"
+    options = CopyOptions(
+        content_type=request.headers.get("content-type", "application/octet-stream") if replace else None,
+        metadata=_metadata(request) if replace else None,
+        precondition=_precondition(request),
+        source_if_match=_etags(request, "x-amz-copy-source-if-match"),
+    )
+    info = await request.services.objects.copy(request.caller, source, request.ref, options)
+    parts = [element("ETag", f'"{info.etag}"'), element("LastModified", instant(info.last_modified))]
+    return xml_reply("CopyObjectResult", parts, _version(info))
+
+
+async def get_object(request: S3Request) -> Reply | None:
+    """GetObject, whole or a range; None when it was streamed out."""
+    overrides = _overrides(request)
+    opened = await request.services.objects.get(
+        request.caller, request.ref, parse_range(request.headers.get("range")), _conditions(request)
+    )
+    try:
+        return await _answer(request, opened, overrides)
+    finally:
+        await opened.aclose()
+
+
+async def head_object(request: S3Request) -> Reply:
+    """HeadObject."""
+    overrides = _overrides(request)
+    info = await request.services.objects.head(request.caller, request.ref, _conditions(request))
+    headers = _facts(request, info, overrides, whole=True)
+    return Reply(200, headers, length=info.size_bytes)
+
+
+async def delete_object(request: S3Request) -> Reply:
+    """DeleteObject: 204, whether or not there was one."""
+    precondition = Precondition(if_match=_etags(request, "if-match"))
+    await request.services.objects.delete(request.caller, request.ref, precondition)
+    return Reply(204, [])
+
+
+async def delete_objects(request: S3Request) -> Reply:
+    """DeleteObjects: a result for each key, in the order asked."""
+    body = read(await read_document(request), "Delete")
+    asked = body.all("Object")
+    if not 1 <= len(asked) <= _MAX_DELETED:
+        raise invalid("MalformedXML", f"a Delete names 1 to {_MAX_DELETED} objects")
+    await request.services.objects.head_bucket(request.caller, request.namespace, request.bucket)
+    quiet = (body.value("Quiet") or "").strip().lower() == "true"
+    parts: list[str] = []
+    for at in range(0, len(asked), _AT_A_TIME):
+        parts += await asyncio.gather(*(_delete_one(request, one, quiet) for one in asked[at : at + _AT_A_TIME]))
+    return xml_reply("DeleteResult", parts)
+
+
+async def _delete_one(request: S3Request, asked: Element, quiet: bool) -> str:
+    key, version, etag = asked.value("Key") or "", asked.value("VersionId"), asked.value("ETag")
+    try:
+        if version not in {None, "", "null"} or asked.all("Size") or asked.all("LastModifiedTime"):
+            raise unimplemented("deletion by version, size or time")
+        precondition = Precondition(if_match=None if etag is None else _tags("ETag", etag))
+        ref = ObjectRef(request.namespace, request.bucket, key)
+        await request.services.objects.delete(request.caller, ref, precondition)
+    except PrismError as error:
+        code = error.context.get("s3_code", STATUS[error.code].s3)
+        told = element("Key", key) + element("Code", code) + element("Message", error.message)
+        return f"<Error>{told}</Error>"
+    return "" if quiet else f"<Deleted>{element('Key', key)}</Deleted>"
+
+
+async def _answer(request: S3Request, opened: OpenObject, overrides: dict[bytes, bytes]) -> Reply | None:
+    info, length, status = opened.info, opened.byte_range.length, 200
+    headers = _facts(request, info, overrides, whole=not opened.partial)
+    if opened.partial:
+        status, first = 206, opened.byte_range.offset
+        headers.append((b"content-range", b"bytes %d-%d/%d" % (first, first + length - 1, info.size_bytes)))
+    async with contextlib.aclosing(opened.chunks()) as chunks:  # type: ignore[type-var]  # an async generator
+        if length <= _WHOLE_BYTES:
+            return Reply(status, headers, b"".join([chunk async for chunk in chunks]))
+        await request.start(status, [*headers, (b"content-length", b"%d" % length)])
+        await send_chunks(chunks, request.receive, request.send, request.pace)
+    return None
+
+
+def _facts(request: S3Request, info: ObjectInfo, overrides: dict[bytes, bytes], *, whole: bool) -> list[Header]:
+    """Everything that is known of an object but its length."""
+    facts = {
+        b"content-type": info.content_type.encode(),
+        b"etag": b'"%s"' % info.etag.encode(),
+        b"last-modified": http_date(info.last_modified),
+        b"accept-ranges": b"bytes",
+        b"cache-control": b"no-cache",
+    } | overrides
+    headers = [*facts.items(), *_version(info)]
+    if not is_inert(facts[b"content-type"].decode()):
+        headers.append(SANDBOX)
+    if info.expires_at is not None:
+        told = b'expiry-date="%s", rule-id="prism-ttl"' % http_date(info.expires_at)
+        headers.append((b"x-amz-expiration", told))
+    if whole and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and info.crc32c is not None:
+        headers += [(b"x-amz-checksum-crc32c", info.crc32c.encode()), (b"x-amz-checksum-type", b"FULL_OBJECT")]
+    return headers + [(_META + name.encode(), write_text(value)) for name, value in info.metadata.items()]
+
+
+def _written(info: ObjectInfo) -> list[Header]:
+    return [(b"etag", b'"%s"' % info.etag.encode()), *_version(info)]
+
+
+def _version(info: ObjectInfo) -> list[Header]:
+    return [(b"x-amz-version-id", info.version_id.encode())] if info.versioned else []
+
+
+def _overrides(request: S3Request) -> dict[bytes, bytes]:
+    """The `response-*` parameters. INVALID_ARGUMENT for a value that no header can hold."""
+    found = {}
+    for name, header in _OVERRIDES.items():
+        value = request.query.get(name)
+        if value is not None:
+            if not _PRINTABLE.match(value):
+                raise invalid("InvalidArgument", f"{name} is at most 1024 printable ASCII characters")
+            found[header] = value.encode()
+    return found
+
+
+def _refuse_unkept(request: S3Request) -> None:
+    headers = request.headers
+    for name in headers:
+        if name.startswith(_REFUSED):
+            raise unimplemented(f"the header {name[:80]}")
+    for name, known in _ONE_VALUE.items():
+        if headers.get(name, next(iter(known))) not in known:
+            raise unimplemented(f"{name}: {headers[name][:80]}")
+    encodings = {token.strip().lower() for token in headers.get("content-encoding", "").split(",")}
+    if encodings - {"aws-chunked", "identity", ""}:
+        raise unimplemented("the header content-encoding")
+
+
+def _metadata(request: S3Request) -> dict[str, str]:
+    return {
+        name.decode("latin-1")[len(_META) :]: read_text(name.decode("latin-1"), value)
+        for name, value in request.raw_headers.items()
+        if name.startswith(_META)
+    }
+
+
+def _etags(request: S3Request, name: str, *, weak: bool = False) -> tuple[str, ...] | None:
+    text = request.headers.get(name)
+    return None if text is None else _tags(name, text, weak=weak)
+
+
+def _tags(name: str, text: str, *, weak: bool = False) -> tuple[str, ...] | None:
+    """As HTTP says; S3 takes a single tag without its quotes, too."""
+    if '"' not in text and text.strip() != "*":
+        text = f'"{text.strip()}"'
+    return parse_etags(name, text, weak=weak)
+
+
+def _precondition(request: S3Request) -> Precondition:
+    return Precondition(if_match=_etags(request, "if-match"), if_none_match=_etags(request, "if-none-match", weak=True))
+
+
+_CONDITIONAL = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"})
+
+
+def _conditions(request: S3Request) -> Conditions | None:
+    headers = request.headers
+    if _CONDITIONAL.isdisjoint(headers):
+        return None
+    return Conditions(
+        if_match=_etags(request, "if-match"),
+        if_none_match=_etags(request, "if-none-match", weak=True),
+        if_modified_since=parse_date(headers.get("if-modified-since")),
+        if_unmodified_since=parse_date(headers.get("if-unmodified-since")),
+        if_range=parse_if_range(headers.get("if-range")),
+    )
+
+
+def _copy_source(request: S3Request) -> ObjectRef:
+    text, _, version = request.headers["x-amz-copy-source"].partition("?")
+    if version:
+        raise unimplemented("copying by version")
+    try:
+        bucket, _, key = unquote_to_bytes(text.removeprefix("/")).decode().partition("/")
+    except UnicodeDecodeError as error:
+        raise invalid("InvalidArgument", "x-amz-copy-source is not UTF-8") from error
+    if not bucket or not key:
+        raise invalid("InvalidArgument", "x-amz-copy-source is BUCKET/KEY, percent-encoded")
+    return ObjectRef(request.namespace, bucket, key)
