@@ -18,10 +18,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from ..failpoints import failpoint
 from .driver import Body, Closed, UnknownOutcome
 from .overlay import Overlay
 from .sqlite_batch import Batch
-from .sqlite_file import LOG_BYTES, Rows, Turn, fence, is_busy, make_file, open_reader, open_writer, trim_log
+from .sqlite_file import (
+    LOG_BYTES,
+    Rows,
+    Turn,
+    fence,
+    is_busy,
+    is_unwritten,
+    make_file,
+    open_reader,
+    open_writer,
+    trim_log,
+)
 from .sqlite_file import explain as explained
 
 __all__ = ["SqliteDriver"]
@@ -256,7 +268,7 @@ class SqliteDriver:
             else:
                 writer.execute("ROLLBACK")
         except (sqlite3.Error, UnknownOutcome) as error:
-            self._drop_writer()
+            self._roll_back(writer, error)
             for job in jobs:
                 job.fail(error)
         except BaseException:
@@ -321,18 +333,34 @@ class SqliteDriver:
             self._turn.give_back()
 
     def _commit(self, writer: sqlite3.Connection) -> None:
-        """In the thread. A commit that failed may still stand in the log: another one over it makes sure that it is
-        gone, and `UnknownOutcome` says that this was not possible."""
+        """In the thread. Pages of a commit whose sync failed may still stand in the log: another commit over them makes
+        sure that they are gone, and `UnknownOutcome` says that this was not possible."""
+        failpoint("meta.sqlite.before_commit")
         try:
             writer.execute("COMMIT")
         except sqlite3.Error as error:
-            try:
-                fence(writer)
-            except sqlite3.Error:
-                raise UnknownOutcome from error
+            if not is_unwritten(error):
+                self._fence(writer, error)
             raise
+        failpoint("meta.sqlite.after_commit")
         with suppress(sqlite3.Error, OSError):  # the commit stands; what is wrong now meets the next one
             self._log_bytes = trim_log(writer, self._path, self._log_bytes)
+
+    @staticmethod
+    def _fence(writer: sqlite3.Connection, failure: sqlite3.Error) -> None:
+        try:
+            fence(writer)
+        except sqlite3.Error:
+            raise UnknownOutcome from failure
+
+    def _roll_back(self, writer: sqlite3.Connection, failure: Exception) -> None:
+        """After a write that found no room the connection is good, and keeps the file readable; else it is dropped."""
+        if is_unwritten(failure):
+            with suppress(sqlite3.Error):
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                return
+        self._drop_writer()
 
     def _drop_writer(self) -> None:
         """Close the connection, in the thread: a commit that is still running there ends first."""

@@ -22,6 +22,7 @@ __all__ = [
     "explain",
     "fence",
     "is_busy",
+    "is_unwritten",
     "open_reader",
     "open_writer",
     "trim_log",
@@ -67,6 +68,11 @@ def explain(error: Exception) -> str:
 def is_busy(error: Exception) -> bool:
     """Whether somebody else holds the lock, so that waiting may help."""
     return _primary(error) == sqlite3.SQLITE_BUSY
+
+
+def is_unwritten(error: Exception) -> bool:
+    """Whether a commit failed before its last page was in the log, so that no recovery can find it there."""
+    return getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 
 class Rows:
