@@ -57,9 +57,12 @@ def failures() -> Iterator[None]:
 
 
 def _said(error: Exception) -> str | None:
-    """The line for an error of the SDK or of the server's rooms; None for anything else, which is a fault."""
-    kinds = [getattr(sys.modules.get(name), "PrismError", None) for name in ("prism_sdk.errors", "prism.errors")]
-    return str(error) if any(kind is not None and isinstance(error, kind) for kind in kinds) else None
+    """The line for an error of the SDK or of the server's own rooms; None for anything else, which is a fault."""
+    for name, text in (("prism_sdk.errors", str), ("prism.errors", lambda own: own.message)):
+        kind = getattr(sys.modules.get(name), "PrismError", None)
+        if kind is not None and isinstance(error, kind):
+            return str(text(error))
+    return None
 
 
 def _fail(line: str) -> None:
