@@ -1,0 +1,230 @@
+"""A store on the local filesystem: durable, whole or absent, never outside its folder.
+
+A put is two hops to a thread: bytes into a draft and fsync, then, once the gate is passed, link and folder fsync. While
+one piece is written the next one is received; a read fetches one piece ahead; nothing more is held, whatever the size
+of the object or the speed of the other side. Several processes may share the folder. The blocking part is `files.py`.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from ..model import ByteRange
+from .driver import BlobEntry, BlobInfo, Capabilities, DeleteResult, Opened, Stored, WriteOptions
+from .files import CHUNK_BYTES, Draft, Files, OpenedFile, clock
+from .folders import Descriptor
+from .threads import Threads
+
+__all__ = ["LocalDriver", "open_local"]
+
+_BATCH_BYTES = 2**20
+_BATCH_PIECES = 4096
+_THREADS = 8
+_LATE_SECONDS = 10.0
+_CAPABILITIES = Capabilities(
+    copy=True,
+    conditional_put=True,
+    open_survives_delete=True,
+    returned_write_is_final=True,
+    late_write_seconds=_LATE_SECONDS,
+)
+
+
+async def open_local(
+    root: Path, *, threads: int = _THREADS, anonymous: bool = True, attributes: bool = True
+) -> "LocalDriver":
+    """Open the store below `root`, which is made if it is missing. OSError when it cannot be used.
+
+    `anonymous` false keeps drafts in a temporary folder, `attributes` false keeps fields in sidecars: what the driver
+    does by itself where the filesystem lacks either.
+    """
+    pool = Threads(threads, "prism-store")
+    try:
+        files = await pool.run(lambda: Files(root, anonymous=anonymous, attributes=attributes))
+    except BaseException:
+        await pool.close()
+        raise
+    return LocalDriver(files, pool)
+
+
+class LocalDriver:
+    """Blobs as files. `landed_at` is the file's time of last change, `etag` that time and the size."""
+
+    def __init__(self, files: Files, threads: Threads) -> None:
+        self._files = files
+        self._threads = threads
+        self._endings: set[asyncio.Task[None]] = set()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """A write lands within 10 s after its gate, or fails: the thread looks at the clock before it links."""
+        return _CAPABILITIES
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
+        """Draft, fsync, gate, link, folder fsync."""
+        writing = _Writing(self._files, self._threads)
+        try:
+            pieces: list[bytes] = []
+            size = 0
+            async for chunk in chunks:
+                pieces.append(chunk)
+                size += len(chunk)
+                if size >= _BATCH_BYTES or len(pieces) >= _BATCH_PIECES:
+                    await writing.append(pieces, options.observe)
+                    pieces, size = [], 0
+            draft = await writing.complete(pieces, options)
+            return await self._publish(writing, draft, key, options)
+        finally:
+            writing.release()
+
+    async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
+        """Copied by the kernel, sharing blocks where the filesystem can."""
+        writing = _Writing(self._files, self._threads)
+        try:
+            draft = await writing.copy(source, if_match, options)
+            return await self._publish(writing, draft, key, options)
+        finally:
+            writing.release()
+
+    async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
+        """One hop for a small object: opened, read and closed."""
+        opened = await self._threads.run(self._files.open, key, byte_range, if_match)
+        offset, length = (0, opened.info.size_bytes) if byte_range is None else (byte_range.offset, byte_range.length)
+        return Opened(opened.info, _FileBody(self._threads, opened, offset, length))
+
+    async def head(self, key: str) -> BlobInfo:
+        """What the file says."""
+        return await self._threads.run(self._files.head, key)
+
+    async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:
+        """Unlink; one fsync per folder."""
+        return await self._threads.run(self._files.delete, keys)
+
+    async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
+        """Read the folders that the page needs."""
+        return await self._threads.run(self._files.list, prefix, start_after, limit)
+
+    async def now(self) -> datetime:
+        """The filesystem's clock."""
+        return await self._threads.run(self._files.now)
+
+    async def close(self) -> None:
+        """Wait for writes under way, then remove the temporary folder."""
+        if self._endings:
+            await asyncio.wait(self._endings)
+        await self._threads.close()
+        self._files.close()
+
+    async def _publish(self, writing: "_Writing", draft: Draft, key: str, options: WriteOptions) -> Stored:
+        if options.gate is not None:
+            await options.gate()
+        stored = Stored(draft.etag, draft.size_bytes)
+        linking = writing.publish(draft, key, options.create_only)
+        try:
+            await asyncio.shield(linking)
+        except asyncio.CancelledError:
+            draft.abandoned = True
+            ending = asyncio.ensure_future(self._take_back(linking, key))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+            await asyncio.shield(ending)
+            raise
+        return stored
+
+    async def _take_back(self, linking: "asyncio.Future[Draft]", key: str) -> None:
+        """The caller left while the file was being linked: it is not to be there."""
+        await asyncio.wait([linking])
+        if linking.exception() is None:
+            await self._threads.run(self._files.delete, [key])
+
+
+class _Writing:
+    """A draft and the one job that may be at work on it; a caller that is cancelled does not cancel the job."""
+
+    def __init__(self, files: Files, threads: Threads) -> None:
+        self._files = files
+        self._threads = threads
+        self._draft: Draft | None = None
+        self._job: asyncio.Future[Draft] | None = None
+
+    async def append(self, pieces: Sequence[bytes], observe: Callable[[bytes], None] | None) -> None:
+        """Begin to write the pieces, when those before them are written."""
+        await self._finished()
+        self._job = self._threads.run(self._files.write, self._draft, pieces, observe)
+
+    async def complete(self, pieces: Sequence[bytes], options: WriteOptions) -> Draft:
+        """Write the last pieces and wait until all is durable."""
+        await self._finished()
+        self._job = self._threads.run(self._files.complete, self._draft, pieces, options)
+        return await asyncio.shield(self._job)
+
+    async def copy(self, source: str, if_match: str, options: WriteOptions) -> Draft:
+        """A complete draft from another file's bytes."""
+        self._job = self._threads.run(self._files.copy, source, if_match, options)
+        return await asyncio.shield(self._job)
+
+    def publish(self, draft: Draft, key: str, create_only: bool) -> "asyncio.Future[Draft]":
+        """Begin to link the draft, unless that takes too long to begin."""
+        self._draft = draft
+        until = clock() + _LATE_SECONDS
+        self._job = self._threads.run(self._files.publish, draft, key, until, create_only)
+        return self._job
+
+    def release(self) -> None:
+        """Let the draft go once nobody works on it: what was not published is gone."""
+        if self._job is not None and not self._job.done():
+            self._job.add_done_callback(lambda _: self._close())
+        elif self._job is not None:
+            self._close()
+
+    async def _finished(self) -> None:
+        if self._job is not None:
+            self._draft = await asyncio.shield(self._job)
+
+    def _close(self) -> None:
+        assert self._job is not None
+        draft = self._draft if self._job.exception() is not None else self._job.result()
+        if draft is None or draft.fd < 0:
+            return
+        try:
+            self._threads.run(draft.close)
+        except RuntimeError:
+            draft.close()
+
+
+class _FileBody:
+    """An open file read in pieces of 1 MiB, one ahead of the reader."""
+
+    def __init__(self, threads: Threads, opened: OpenedFile, offset: int, length: int) -> None:
+        self._threads = threads
+        self._descriptor = opened.descriptor
+        self._first = opened.first
+        self._at = offset + len(opened.first)
+        self._end = offset + length
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        chunk, self._first = self._first, b""
+        while chunk:
+            following = self._read_ahead()
+            yield chunk
+            if following is None:
+                return
+            chunk = await following
+
+    async def aclose(self) -> None:
+        """Let the file go; a read under way keeps it until it is done."""
+        self._descriptor = None
+        self._first = b""
+
+    def _read_ahead(self) -> "asyncio.Future[bytes] | None":
+        size = min(CHUNK_BYTES, self._end - self._at)
+        if size <= 0 or self._descriptor is None:
+            return None
+        at, self._at = self._at, self._at + size
+        return self._threads.run(_pread, self._descriptor, size, at)
+
+
+def _pread(descriptor: Descriptor, size: int, at: int) -> bytes:
+    return os.pread(descriptor.fd, size, at)
