@@ -1,11 +1,30 @@
 """Stores and buses that misbehave as a test says, for the tests of background work."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from prism.blob.driver import BlobEntry, BlobInfo, DeleteResult
 from prism.blob.memory import MemoryDriver
+from prism.meta.driver import Body
+from prism.meta.driver import Driver as Catalog
+
+T = TypeVar("T")
+
+
+class Pausing:
+    """A catalog that lets others run before each transaction, as one on a disk or network does."""
+
+    def __init__(self, driver: Catalog) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    async def transact(self, partition: bytes, body: Body[T], prefetch: Sequence[bytes]) -> T:
+        await asyncio.sleep(0)
+        return await self._driver.transact(partition, body, prefetch)
 
 
 class Moody:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from faults import Moody
+from faults import Moody, Pausing
 from prometheus_client import CollectorRegistry
 from world import Process, World
 
@@ -166,6 +166,20 @@ async def test_bytes_that_a_url_can_reach_are_deleted_promptly_and_once_more(hom
     with pytest.raises(PrismError) as absent:
         await home.process.get("a")
     assert absent.value.code is ErrorCode.OBJECT_NOT_FOUND
+
+
+async def test_many_keys_are_deleted_in_several_calls_at_once(world: World) -> None:
+    process = world.start(wrap_meta=Pausing)
+    for n in range(33):
+        await process.put(f"k{n}", b"123")
+        await process.delete(f"k{n}")
+    world.clock.forward(300)
+    config = type(world.config.janitor)(batch=5)
+    janitor = Janitor(process.namespaces, process.meta, process.bus, config, now=world.clock)
+    tally = (await janitor.run_once()).namespaces["things"]
+    assert (tally.deleted, tally.garbage_removed, tally.deleted_bytes) == (33, 33, 99)
+    assert await world.stored() == {}
+    assert not await world.condemned()
 
 
 @pytest.mark.parametrize("ahead", [-6, 6, 3600, -86400])

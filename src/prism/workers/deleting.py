@@ -79,8 +79,9 @@ async def _delete(duty: Duty, part: Sequence[Due]) -> None:
             await garbage.put_off(tx, duty.space.name, list(refused), started_at + _PUT_OFF)
         return await garbage.removed(tx, duty.space.name, [item.physical_key for item in gone], started_at)
 
-    duty.tally.garbage_removed += await duty.hold.transact(body)
+    removed = await duty.hold.transact(body)
     failpoint("janitor.after_removed")
+    duty.tally.garbage_removed += removed
     duty.tally.deleted += len(gone)
     duty.tally.deleted_bytes += sum(item.row.size_bytes for item in gone if item.row.dead <= started_at)
     if refused:
