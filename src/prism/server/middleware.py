@@ -34,7 +34,7 @@ _EXPOSED = (
     b"*, ETag, Last-Modified, Content-Length, Content-Range, Accept-Ranges, Retry-After, X-Request-Id, "
     b"Prism-Expires-At, Prism-Version-Id, Prism-Checksum-CRC32C, Prism-Checksum-SHA256"
 )
-_VARY_PREFLIGHT = b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+_VARY_PREFLIGHT = b"Access-Control-Request-Method, Access-Control-Request-Headers"
 
 
 def request_id_of(headers: RequestHeaders, new: Callable[[], str]) -> str:
@@ -69,7 +69,7 @@ class Cors:
         ]
 
     def preflight(self, method: str, headers: RequestHeaders) -> list[Header] | None:
-        """The headers of a 204 for a preflight from an allowed origin; None: it is none, or it is not allowed."""
+        """What a 204 for a preflight has beside `headers`; None: it is no preflight, or its origin is not allowed."""
         origin, wanted = headers.get(b"origin"), headers.get(b"access-control-request-method")
         if method != "OPTIONS" or origin is None or wanted is None or not self.allows(origin):
             return None
@@ -77,7 +77,6 @@ class Cors:
         if not _NAMES.match(wanted) or not _NAMES.match(asked):
             return None
         answer = [
-            (b"access-control-allow-origin", self._told(origin)),
             (b"access-control-allow-methods", b"GET, HEAD, PUT, POST, DELETE"),
             (b"access-control-max-age", b"600"),
             (b"vary", _VARY_PREFLIGHT),
