@@ -6,6 +6,7 @@ caller decides what they mean; an exception of the caller's own chunks or gate c
 STORE_DOWN. It holds no state and does not retry: layers do (`layers.py`).
 """
 
+import errno
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime
@@ -39,6 +40,13 @@ __all__ = ["BlobStore", "Driver", "StoreMetrics", "mapped", "open_blob"]
 MAX_PIECE_BYTES = 8 * 2**20
 _MAX_KEY_BYTES = 1024
 _MAX_KEYS = 1000
+_SAID = {
+    errno.EROFS: "the store is read-only at the moment; nothing was stored",
+    errno.EIO: "the store's disk reports an error; nothing was stored",
+    errno.EACCES: "the store does not let Prism in; nothing was stored",
+    errno.ENAMETOOLONG: "a part of the key is too long for the store's filesystem",
+    errno.ESTALE: "the store's folder is gone",
+}
 _MANGLED = re.compile(r"[\x00-\x1f\x7f]|\A/|/\Z|//|(?:\A|/)\.{1,2}(?:/|\Z)")
 
 
@@ -190,6 +198,8 @@ def mapped(error: Exception) -> Exception:
             return PrismError(ErrorCode.STORE_DOWN, "the store asks to come back later", retry_after_seconds=wait)
         case TimeoutError():
             return PrismError(ErrorCode.STORE_DOWN, "the store does not answer in time")
+        case OSError(errno=number) if number in _SAID:
+            return PrismError(ErrorCode.STORE_DOWN, _SAID[number], context={"cause": errno.errorcode[number]})
         case _:
             cause = {"cause": type(error).__name__}
             return PrismError(ErrorCode.STORE_DOWN, "the store fails at the moment; try again", context=cause)
