@@ -130,7 +130,7 @@ def head(
             f"content type  {info.content_type}",
             f"etag          {info.etag}",
             f"modified      {info.last_modified:%Y-%m-%dT%H:%M:%SZ}",
-            f"expires       {_until(info.expires_at)}",
+            f"lifetime      {_until(info.expires_at)}",
             *(f"metadata      {name}={value}" for name, value in sorted(info.metadata.items())),
         ]
         show(info, output, "\n".join(lines))

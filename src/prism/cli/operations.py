@@ -7,9 +7,9 @@ them apart.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -19,6 +19,8 @@ from .serve import ConfigOption, DataDirOption
 if TYPE_CHECKING:
     from ..app import App
     from ..config import Config
+    from ..workers.fsck import FsckReport
+    from ..workers.janitor import Report
 
 __all__ = ["config_commands", "fsck", "janitor"]
 
@@ -41,12 +43,12 @@ def fsck(
     """
     with failures():
         reports = _with_app(_existing(config, data_dir), lambda app: _check_all(app, namespace, repair))
-        show(reports, output, "\n".join(_lines(reports)))
+        show(reports, output, "\n".join(_fsck_lines(reports)))
         if not all(report.clean for report in reports.values()):
             raise typer.Exit(1)
 
 
-async def _check_all(app: "App", namespace: str, repair: bool) -> dict[str, Any]:
+async def _check_all(app: "App", namespace: str, repair: bool) -> dict[str, "FsckReport"]:
     from ..workers.fsck import fsck as check
 
     spaces = [app.namespaces.get(namespace)] if namespace else list(app.namespaces)
@@ -59,7 +61,7 @@ def janitor(
     data_dir: DataDirOption = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Do what is due in the background: relay, verify, expire, purge, delete."""
+    """Do what is due in the background: relay, verify, expire, purge, delete. Exit 1 when something of it failed."""
     from ..failpoints import arm_from
 
     if not once:
@@ -67,7 +69,9 @@ def janitor(
     with failures():
         arm_from(os.environ)
         report = _with_app(_existing(config, data_dir), lambda app: app.janitor.run_once())
-        show(report, output, "\n".join(_lines(report)))
+        show(report, output, "\n".join(_janitor_lines(report)))
+        if report.failed:
+            raise typer.Exit(1)
 
 
 @config_commands.command("check")
@@ -108,19 +112,27 @@ def _with_app(config: "Config", work: Callable[["App"], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def _lines(reports: Any) -> list[str]:
-    """A report for people: a line per namespace, with what is not zero."""
+def _fsck_lines(reports: Mapping[str, "FsckReport"]) -> Iterator[str]:
+    """A line per namespace, and one per key that is not in order, as far as the report names them."""
+    for name, report in reports.items():
+        counts = ", ".join(f"{found.count} {kind}" for kind, found in report.kinds.items() if found.count)
+        yield f"{name}: {'clean' if report.clean else 'NOT CLEAN'}; {counts or 'empty'}"
+        for kind, found in report.kinds.items():
+            yield from (f"  {kind}\t{key}" for key in found.samples)
+            if len(found.samples) < found.count and found.samples:
+                yield f"  {kind}\t… and {found.count - len(found.samples)} more"
+
+
+def _janitor_lines(report: "Report") -> Iterator[str]:
+    """A line per namespace with what was done, and one per failure."""
     import msgspec
 
-    plain = msgspec.to_builtins(reports)
-    lines = []
-    for name, report in plain.items():
-        said = [f"{field.replace('_', ' ')} {_short(value)}" for field, value in report.items() if value]
-        lines.append(f"{name}: {', '.join(said) or 'nothing to do'}")
-    return lines
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return f"{len(value)} ({', '.join(map(str, value[:5]))}{', …' if len(value) > 5 else ''})"
-    return str(value)
+    for name, tally in report.namespaces.items():
+        counts = {field: value for field, value in msgspec.structs.asdict(tally).items() if isinstance(value, int)}
+        said = [f"{field.replace('_', ' ')} {value}" for field, value in counts.items() if value and field != "busy"]
+        yield f"{name}: {', '.join(said) or 'nothing was due'}"
+        if tally.busy:
+            yield "  busy: another process does it"
+        if tally.stopped:
+            yield f"  stopped: {tally.stopped}"
+        yield from (f"  failed: {failure.step}: {failure.message}" for failure in tally.failures)
