@@ -141,6 +141,12 @@ class TestRule2Break:
         assert await catalog.run(promises.break_due, row, world.clock(), world.clock()) is None
         assert row.physical_key in await world.condemned()
 
+    async def test_a_process_that_may_still_write_is_not_given_up(self, world: World, catalog: Catalog) -> None:
+        row = await catalog.promise("k")
+        world.clock.forward(119)
+        assert isinstance(await catalog.run(promises.break_due, row, None, world.clock()), Refused)
+        assert row.physical_key in await world.promised()
+
     async def test_a_promise_that_was_kept_is_not_broken(self, world: World, catalog: Catalog) -> None:
         row = await catalog.promise("k", "client")
         await catalog.commit(row, landed_at=world.clock())
@@ -210,8 +216,11 @@ class TestRule3Settle:
         await world.land(world.physical("k", early), b"early")
         world.clock.forward(1)
         await world.land(world.physical("k", late), b"late")
-        assert await verify(prism.spaces["things"], (await world.promised())[world.physical("k", late)])
+        promise = (await world.promised())[world.physical("k", late)]
+        assert await verify(prism.spaces["things"], promise)
+        row = (await world.referenced())[promise.physical_key]
         world.clock.forward(60)
+        await Catalog(world, prism).run(transitions.expire, [Hint(row.expires_at, "things", "k")], world.clock())
         with pytest.raises(PrismError) as caught:
             await prism.get("k")
         assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND

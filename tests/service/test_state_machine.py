@@ -3,6 +3,7 @@ order; after each step every byte is named once, and at rest nothing is left ove
 acknowledged."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Coroutine
 from datetime import timedelta
@@ -16,6 +17,7 @@ from world import Process, World, configured
 
 from prism.errors import ErrorCode, PrismError
 from prism.model import Precondition
+from prism.workers.fsck import fsck
 
 DEEP = bool(os.environ.get("PRISM_TEST_DEEP"))
 EXAMPLES = int(os.environ.get("PRISM_TEST_EXAMPLES", "5000" if DEEP else "250"))
@@ -62,6 +64,7 @@ class Explorer:
         self.steps = Steps()
         self.tasks: set[asyncio.Task[None]] = set()
         self.janitor: asyncio.Task[None] | None = None
+        self.sweep: asyncio.Task[None] | None = None
         late = timedelta(seconds=60)
         self.prism = self.world.start(
             wrap_meta=lambda driver: GatedCatalog(driver, self.steps),
@@ -107,6 +110,9 @@ class Explorer:
             self.forward((3, 45, 130, 700, 8000)[self.choose(5)])
         elif what == 18 and self.choose(3) == 0:
             await self.crash()
+        elif what == 19 and self.choose(4) == 0 and (self.sweep is None or self.sweep.done()):
+            note("fsck begins")
+            self.sweep = self._task(self._fsck())
         elif self.steps.waiting:
             self._release(self.choose(len(self.steps.waiting)), "go")
 
@@ -265,6 +271,12 @@ class Explorer:
     async def _janitor(self) -> None:
         await self.prism.rounds()
 
+    async def _fsck(self) -> None:
+        with contextlib.suppress(PrismError):
+            report = await fsck(self.prism.spaces["things"], repair=True, grace=timedelta(0))
+            if report.kinds["missing"].count or report.kinds["differing"].count:
+                raise Broken(f"fsck finds {report.kinds}")
+
     def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
@@ -321,6 +333,8 @@ class Explorer:
         note("rest")
         calm = self.world.start()
         await self.world.rest(calm)
+        report = await fsck(calm.spaces["things"])
+        assert report.clean, report
         for key, monitor in self.monitors.items():
             number = monitor.invoke(("read",))
             value = await self._read(calm, key)
