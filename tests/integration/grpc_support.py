@@ -31,6 +31,7 @@ class Shelf:
         self.received_bytes = 0
         self.produced_bytes = 0
         self.size_bytes = 300 << 20
+        self.crc32c: str | None = None
         self.may_read = asyncio.Event()
         self.may_read.set()
 
@@ -73,6 +74,7 @@ class Shelf:
             expires_at=None,
             version_id="v",
             versioned=False,
+            crc32c=self.crc32c,
         )
 
 

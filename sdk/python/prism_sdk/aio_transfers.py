@@ -5,18 +5,17 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any
 
-import google_crc32c
 import grpc
 import grpc.aio
 
 from . import wire
-from .checksums import crc32c_text
+from .channel import Channel
 from .connection import OPTIONS, Connection
 from .downloads import Download, OpenedObject
-from .errors import DataLoss, PrismError, Stalled, Unavailable, error_of
-from .frames import PUT_TAG, frame
+from .errors import PrismError, Stalled, Unavailable, error_of
 from .retrying import Attempts
-from .sources import AsyncSource, Source
+from .sources import Source
+from .transfers import Sending
 from .values import PutResult
 
 __all__ = ["AsyncChannel", "AsyncObjectReader", "send"]
@@ -28,6 +27,7 @@ class AsyncChannel:
     def __init__(self, connection: Connection, stall_seconds: float) -> None:
         self.connection = connection
         self.stall_seconds = stall_seconds
+        self.uploads = Channel(connection, stall_seconds)
         self._channel: Any = None
         self._methods: dict[str, Any] = {}
         self._closed = False
@@ -52,6 +52,7 @@ class AsyncChannel:
     async def close(self) -> None:
         """End the connection; calls under way are cancelled."""
         self._closed = True
+        self.uploads.close()
         if self._channel is not None:
             await self._channel.close()
 
@@ -66,50 +67,20 @@ class AsyncChannel:
             raise error_of(error) from error
 
 
-async def send(channel: AsyncChannel, header: bytes, source: Source | AsyncSource, timeout_seconds: float) -> PutResult:
-    """One attempt of a put."""
-    run = channel.method("stream_unary", wire.PUT)
-    call = run(timeout=timeout_seconds, metadata=channel.connection.metadata)
-    crc = 0
+async def send(channel: AsyncChannel, header: bytes, source: Source, timeout_seconds: float) -> PutResult:
+    """One attempt of a put, over a synchronous stream: in grpc.aio a write that fails because the server has answered
+    already can put a status of its own in the place of that answer, so the reason would be lost."""
+    loop = asyncio.get_running_loop()
+    sending = Sending(channel.uploads, header, source, timeout_seconds)
+    answered = asyncio.Event()
+    sending.call.add_done_callback(lambda _: loop.call_soon_threadsafe(answered.set))
     try:
-        async for piece in _pieces(source):
-            crc = google_crc32c.extend(crc, bytes(piece))
-            if not await _written(channel, call, frame(PUT_TAG, piece, header)):
-                break
-            header = b""
-        else:
-            if not header or await _written(channel, call, header):
-                await channel.moving(call.done_writing())
-        result = wire.put_result(await channel.moving(call))
+        await answered.wait()
+        return sending.result()
     finally:
-        # A call that did not close its side of the stream in peace is never taken for whole.
-        call.cancel()
-    if result.checksum_crc32c and result.checksum_crc32c != crc32c_text(crc):
-        raise DataLoss("the server stored other bytes than were sent")
-    return result
-
-
-async def _written(channel: AsyncChannel, call: Any, message: bytes) -> bool:
-    """False when the call has ended already; its status says why."""
-    try:
-        await channel.moving(call.write(message))
-    except asyncio.InvalidStateError:
-        return False
-    return True
-
-
-async def _pieces(source: Source | AsyncSource) -> AsyncIterator[bytes | memoryview]:
-    """A file is read in a thread; other synchronous data is taken as it comes."""
-    pieces = source.pieces()
-    if isinstance(pieces, AsyncIterator):
-        async for piece in pieces:
-            yield piece
-    elif source.blocking:
-        while (one := await asyncio.to_thread(next, pieces, None)) is not None:
-            yield one
-    else:
-        for one in pieces:
-            yield one
+        sending.cancel()
+        if not sending.end(0):
+            await asyncio.to_thread(sending.end_surely)
 
 
 class AsyncObjectReader(OpenedObject):

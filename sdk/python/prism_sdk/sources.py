@@ -4,54 +4,45 @@ Bytes and seekable files can be read again, so a put of them may be repeated; th
 that a file which is cut short meanwhile is refused. Iterables are read once.
 """
 
+import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import IO, Any, Protocol
+from concurrent.futures import Future
+from typing import IO, Any
 
 import google_crc32c
 
 from .checksums import crc32c_text
 from .frames import CHUNK_BYTES
 
-__all__ = ["AsyncSource", "Source", "async_source_of", "source_of"]
+__all__ = ["Source", "async_source_of", "source_of"]
 
 
-class Source(Protocol):
-    """Data to upload."""
+class Source(ABC):
+    """Data to upload. It is read in a thread of gRPC's."""
 
-    size_bytes: int | None
-    checksum_crc32c: str | None
+    size_bytes: int | None = None
+    checksum_crc32c: str | None = None
     """Known before it is read, or None."""
-    replayable: bool
-    blocking: bool
-    """Reading it may wait, for a disk or a peer."""
+    replayable = False
 
+    @abstractmethod
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The data from its beginning, in pieces that are not empty."""
-        ...
+
+    def release(self) -> None:
+        """Nobody waits for the next piece any more."""
+        return
 
 
-class AsyncSource(Protocol):
-    """Data to upload that arrives asynchronously."""
-
-    size_bytes: int | None
-    checksum_crc32c: str | None
-    replayable: bool
-    blocking: bool
-
-    def pieces(self) -> AsyncIterator[bytes | memoryview]:
-        """As `Source.pieces`."""
-        ...
-
-
-class _Bytes:
+class _Bytes(Source):
     replayable = True
-    blocking = False
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.size_bytes: int | None = len(data)
-        self.checksum_crc32c: str | None = crc32c_text(google_crc32c.extend(0, data))
+        self.size_bytes = len(data)
+        self.checksum_crc32c = crc32c_text(google_crc32c.extend(0, data))
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         view = memoryview(self._data)
@@ -59,15 +50,11 @@ class _Bytes:
             yield view[start : start + CHUNK_BYTES]
 
 
-class _File:
-    blocking = True
-    checksum_crc32c: str | None = None
-
+class _File(Source):
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.replayable = _seekable(file)
         self._start = file.tell() if self.replayable else 0
-        self.size_bytes: int | None = None
         if self.replayable:
             self.size_bytes = file.seek(0, os.SEEK_END) - self._start
             file.seek(self._start)
@@ -79,12 +66,7 @@ class _File:
             yield from _cut(piece)
 
 
-class _Iterable:
-    replayable = False
-    blocking = False
-    size_bytes: int | None = None
-    checksum_crc32c: str | None = None
-
+class _Iterable(Source):
     def __init__(self, data: Iterable[bytes]) -> None:
         self._data = data
 
@@ -93,19 +75,30 @@ class _Iterable:
             yield from _cut(piece)
 
 
-class _AsyncIterable:
-    replayable = False
-    blocking = False
-    size_bytes: int | None = None
-    checksum_crc32c: str | None = None
+class _AsyncIterable(Source):
+    """Pieces are made in the event loop and waited for in the thread that sends them."""
 
-    def __init__(self, data: AsyncIterable[bytes]) -> None:
+    def __init__(self, data: AsyncIterable[bytes], loop: asyncio.AbstractEventLoop) -> None:
         self._data = data
+        self._loop = loop
+        self._waiting: Future[bytes | None] | None = None
 
-    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
-        async for piece in self._data:
-            for part in _cut(piece):
-                yield part
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        iterator = aiter(self._data)
+        while True:
+            self._waiting = asyncio.run_coroutine_threadsafe(_next(iterator), self._loop)
+            piece = self._waiting.result()
+            if piece is None:
+                return
+            yield from _cut(piece)
+
+    def release(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+async def _next(iterator: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(iterator, None)
 
 
 def source_of(data: Any) -> Source:
@@ -121,9 +114,11 @@ def source_of(data: Any) -> Source:
     raise TypeError(f"data is bytes, a binary file or an iterable of bytes, not {type(data).__name__}")
 
 
-def async_source_of(data: Any) -> Source | AsyncSource:
-    """As `source_of`, and asynchronous iterables."""
-    return _AsyncIterable(data) if isinstance(data, AsyncIterable) else source_of(data)
+def async_source_of(data: Any) -> Source:
+    """As `source_of`, and asynchronous iterables of the running event loop."""
+    if isinstance(data, AsyncIterable):
+        return _AsyncIterable(data, asyncio.get_running_loop())
+    return source_of(data)
 
 
 def _seekable(file: Any) -> bool:

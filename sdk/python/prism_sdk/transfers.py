@@ -20,29 +20,57 @@ from .sources import Source
 from .stalls import Watched
 from .values import PutResult
 
-__all__ = ["ObjectReader", "send"]
+__all__ = ["ObjectReader", "Sending", "send"]
 
 _RELEASE_SECONDS = 5.0
 
 
+class Sending:
+    """One attempt of a put, under way from here on."""
+
+    def __init__(self, channel: Channel, header: bytes, source: Source, timeout_seconds: float) -> None:
+        self._stalls = channel.stalls
+        self._source = source
+        self._messages = _Messages(header, source)
+        run = channel.method("stream_unary", wire.PUT)
+        self.call = run.future(self._messages, timeout=timeout_seconds, metadata=channel.connection.metadata)
+        self._messages.begin(self.call)
+        self._stalls.add(self._messages.watched)
+
+    def result(self) -> PutResult:
+        """Wait for the answer."""
+        try:
+            result = wire.put_result(self.call.result())
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            raise self._messages.failure or _failure(self._messages.watched, error) from error
+        if result.checksum_crc32c and result.checksum_crc32c != self._messages.checksum_crc32c:
+            raise DataLoss("the server stored other bytes than were sent")
+        return result
+
+    def cancel(self) -> None:
+        """Whatever was not answered is given up."""
+        self.call.cancel()
+        self._stalls.remove(self._messages.watched)
+        self._source.release()
+
+    def end(self, wait_seconds: float) -> bool:
+        """Read no more of the source; whether it is free, for which this waits."""
+        return self._messages.end(wait_seconds)
+
+    def end_surely(self) -> None:
+        """As `end`; when the source does not come back from a read, nobody may try again with it."""
+        if not self.end(_RELEASE_SECONDS):
+            raise Stalled("the data that is uploaded does not come")
+
+
 def send(channel: Channel, header: bytes, source: Source, timeout_seconds: float) -> PutResult:
     """One attempt of a put. When it returns or raises, the source is not read any more."""
-    messages = _Messages(header, source)
-    run = channel.method("stream_unary", wire.PUT)
-    call = run.future(messages, timeout=timeout_seconds, metadata=channel.connection.metadata)
-    messages.begin(call)
-    channel.stalls.add(messages.watched)
+    sending = Sending(channel, header, source, timeout_seconds)
     try:
-        result = wire.put_result(call.result())
-    except (grpc.RpcError, grpc.FutureCancelledError) as error:
-        raise messages.failure or _failure(messages.watched, error) from error
+        return sending.result()
     finally:
-        call.cancel()
-        channel.stalls.remove(messages.watched)
-        messages.end()
-    if result.checksum_crc32c and result.checksum_crc32c != messages.checksum_crc32c:
-        raise DataLoss("the server stored other bytes than were sent")
-    return result
+        sending.cancel()
+        sending.end_surely()
 
 
 class _Messages:
@@ -68,12 +96,13 @@ class _Messages:
         self.watched.waiting_since = time.monotonic()
         self._begun.set()
 
-    def end(self) -> None:
-        """Wait, for a while, until the source is free, and read no more of it."""
-        free = self._reading.acquire(timeout=_RELEASE_SECONDS)
+    def end(self, wait_seconds: float) -> bool:
+        """Read no more of the source; whether it is free, for which this waits."""
         self._over = True
+        free = self._reading.acquire(timeout=wait_seconds)
         if free:
             self._reading.release()
+        return free
 
     def __iter__(self) -> "_Messages":
         return self
