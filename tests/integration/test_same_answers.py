@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from three_apis import Api, Ask, GrpcApi, HttpApi, S3Api, same, sha256_of
 
 from prism.errors import ErrorCode
 from prism.testing.running import running_app
-
-from three_apis import Api, Ask, GrpcApi, HttpApi, S3Api, same, sha256_of
 
 NAMES = [
     "..",
