@@ -64,6 +64,27 @@ async def test_a_commit_that_comes_late_is_fenced_and_its_caller_told_the_truth(
     await meta.close()
 
 
+async def test_a_caller_who_heard_of_a_failure_is_not_overtaken_by_a_late_success() -> None:
+    """The repetition decides otherwise, so only the fence stands between the first attempt and its commit."""
+    faulty = FaultyMeta(MemoryDriver())
+    meta, runs = Meta(faulty), 0
+
+    async def body(tx: Txn) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            raise PrismError(ErrorCode.QUOTA_EXCEEDED, "too much")
+        tx.set(key("a"), b"")
+
+    await put(meta, key("warm"), b"")
+    faulty.inject(Fault.LATE)
+    with pytest.raises(PrismError, match="too much"):
+        await meta.transact(P, body)
+    assert await faulty.release() == [False]
+    assert await value_of(meta, key("a")) is None
+    await meta.close()
+
+
 async def test_a_blind_write_that_comes_late_does_not_undo_what_came_after() -> None:
     faulty = FaultyMeta(MemoryDriver())
     meta = Meta(faulty)

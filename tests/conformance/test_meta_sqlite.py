@@ -81,6 +81,14 @@ async def test_commits_are_synced_and_bytes_survive_without_a_close(path: Path, 
     await copy.close()
 
 
+async def test_instances_that_make_the_file_at_once_all_get_it(tmp_path: Path) -> None:
+    for turn in range(5):
+        instances = [Meta(SqliteDriver(tmp_path / f"{turn}.sqlite")) for _ in range(4)]
+        await asyncio.gather(*(put(meta, key("n", n), b"") for n, meta in enumerate(instances)))
+        assert len(await under(instances[0], key("n"))) == 4
+        await asyncio.gather(*(meta.close() for meta in instances))
+
+
 async def test_a_locked_file_is_waited_for_and_then_said_to_be_locked(path: Path, meta: Meta) -> None:
     await put(meta, key("a"), b"1")
     impatient = Meta(SqliteDriver(path, busy_seconds=0.1))

@@ -37,12 +37,14 @@ class Slot:
 
 
 class Markers:
-    """The slots of one process, by partition. `unix_time` is injected in tests of the sweep."""
+    """The slots of one process, by partition. `unix_time` and the `process` id (8 bytes) are given by tests."""
 
-    def __init__(self, driver: Driver, unix_time: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, driver: Driver, unix_time: Callable[[], float] = time.time, process: bytes | None = None
+    ) -> None:
         self._driver = driver
         self._unix_time = unix_time
-        self._process = os.urandom(8)
+        self._process = process or os.urandom(8)
         self._attempts = 0
         self._free: dict[bytes, list[Slot]] = {}
         self._made: dict[bytes, int] = {}
@@ -102,10 +104,10 @@ class Markers:
     async def _sweep(self, partition: bytes) -> None:
         """Drop the markers of processes that ended long ago; those that stay are swept another time."""
         oldest = (int(self._unix_time()) - _STALE_SECONDS).to_bytes(8, "big")
-        start = RESERVED + partition + b"m"
+        start, end = RESERVED + partition + b"m", RESERVED + partition + b"n"
 
         async def body(tx: Transaction) -> None:
-            for key, value in await tx.range(start, start + b"\xff", _SWEEP, False):
+            for key, value in await tx.range(start, end, _SWEEP, False):
                 if value[8:] < oldest:
                     tx.clear(key)
 

@@ -154,15 +154,15 @@ class OutcomeSuite:
         async def nothing(tx: object) -> None:
             return None
 
-        async def run_at(at: float) -> None:
-            markers, partition = Markers(faulty, lambda: at), tuples.pack((P,))
+        async def run_at(at: float, process: bytes) -> None:
+            markers, partition = Markers(faulty, lambda: at, process), tuples.pack((P,))
             slot = await markers.take(partition)
             await faulty.transact(partition, markers.marked(slot, nothing), ())
 
-        for day in range(3):
-            await run_at(1_000_000.0 + day * 1000)
+        for n, process in enumerate((b"\x00" * 8, b"\xff" * 8, b"process3")):
+            await run_at(1_000_000.0 + n * 1000, process)
         assert await markers_in(driver) == 3
-        await run_at(1_000_000.0 + 86_400 + 1500)
+        await run_at(1_000_000.0 + 86_400 + 1500, b"process4")
         assert await markers_in(driver) == 2
 
 

@@ -264,6 +264,35 @@ class MetaSuite(OutcomeSuite):
                 expected = sorted((at for at in model if n <= at < m), reverse=reverse)[:limit]
                 assert [(row.key[2], row.value) for row in rows] == [(at, model[at]) for at in expected]
 
+    async def test_rows_hidden_by_a_clear_do_not_hide_what_extends_them(self, meta: Meta) -> None:
+        await fill(meta, [(at, b"") for at in (key("t", "a"), key("t", "a", 1), key("t", "b"), key("t", "b", 1))])
+
+        async def body(tx: Txn) -> None:
+            tx.clear(key("t", "a"))
+            tx.clear(key("t", "b", 1))
+            for reverse, expected in ((False, key("t", "a", 1)), (True, key("t", "b"))):
+                rows = await tx.range(*tuples.span(key("t")), limit=1, reverse=reverse)
+                assert [row.key for row in rows] == [expected]
+
+        await meta.transact(P, body)
+
+    async def test_bodies_that_run_together_see_the_counters_of_those_before(self, meta: Meta) -> None:
+        async def add(tx: Txn) -> None:
+            tx.add(key("n", "a"), 1)
+
+        async def look(tx: Txn) -> tuple[int, int]:
+            rows = await tx.range(*tuples.span(key("n")), limit=9)
+            tx.set(key("n", "b"), b"")
+            return await tx.counter(key("n", "a")), sum(int.from_bytes(row.value, "little") for row in rows)
+
+        async def clear(tx: Txn) -> None:
+            tx.clear_range(*tuples.span(key("n")))
+
+        found = await asyncio.gather(*(meta.transact(P, body) for body in (add, look, add, look, clear, add, look)))
+        seen = [pair for pair in found if pair is not None]
+        assert [counter for counter, _ in seen] == [total for _, total in seen]
+        assert max(seen) > (0, 0)
+
     async def test_nothing_is_seen_by_others_before_the_commit(self, meta: Meta) -> None:
         async def body(tx: Txn) -> bytes | None:
             tx.set(key("a"), b"1")
