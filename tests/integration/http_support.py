@@ -116,6 +116,7 @@ class Served(World):
     """A world whose HTTP API listens."""
 
     port: int
+    connections: set[Any]
     client: httpx.AsyncClient
 
     @property
@@ -133,18 +134,20 @@ class Served(World):
 async def served(config: Config, policy: Policy | None = None, wrap_blob: Wrap = as_it_is) -> AsyncIterator[Served]:
     """The HTTP API on a free port."""
     world = Served(config, policy, wrap_blob)
-    async with listening(http_app(world.services), config) as port:
+    world.connections = set()
+    async with listening(http_app(world.services), config, world.connections) as port:
         world.port = port
         async with httpx.AsyncClient(base_url=world.url, timeout=20) as world.client:
             yield world
 
 
 @contextlib.asynccontextmanager
-async def listening(app: ASGIApp, config: Config) -> AsyncIterator[int]:
-    """An application behind the protocol that serves it in earnest."""
+async def listening(app: ASGIApp, config: Config, connections: set[Any] | None = None) -> AsyncIterator[int]:
+    """An application behind the protocol that serves it in earnest; `connections` holds those that are open."""
     settings = uvicorn.Config(app, lifespan="off", ws="none", access_log=False, log_config=None)
     settings.load()
     state = ServerState()
+    state.connections = set() if connections is None else connections
     protocol = bounded_protocol(config.limits.max_header_bytes, config.limits.idle_seconds)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(

@@ -94,6 +94,18 @@ async def test_a_reader_that_stands_still_is_ended(prism: Served) -> None:
     assert (record.outcome != "OK", record.bytes_out < 40_000_000) == (True, True)
 
 
+async def test_a_reader_that_takes_nothing_loses_its_connection(prism: Served) -> None:
+    """What was written and is never read does not keep the connection and its buffer for good."""
+    await prism.put("k", bytes(50_000_000))
+    before = set(prism.connections)
+    async with raw(prism.port) as connection:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport, too
+        await connection.send(GET)
+        await until(lambda: bool(prism.connections - before))
+        stuck = prism.connections - before
+        await until(lambda: not stuck & prism.connections)
+
+
 async def test_a_reader_that_leaves_ends_the_read(prism: Served) -> None:
     await prism.put("k", bytes(50_000_000))
     async with raw(prism.port) as connection:

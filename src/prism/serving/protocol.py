@@ -27,6 +27,7 @@ def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpTools
 
     class BoundedProtocol(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
+        _stuck: asyncio.TimerHandle | None = None
         _piece_bytes = 0
         _head_bytes = 0
         _too_large = False
@@ -38,6 +39,18 @@ def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpTools
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
+            self.resume_writing()
+
+        def pause_writing(self) -> None:
+            # A connection that is closed while its client takes nothing would wait for him, with its buffer, for good.
+            super().pause_writing()
+            self._stuck = self.loop.call_later(2 * idle_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            if self._stuck is not None:
+                self._stuck.cancel()
+                self._stuck = None
+            super().resume_writing()
 
         def data_received(self, data: bytes) -> None:
             self._piece_bytes = len(data)
