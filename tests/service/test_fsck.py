@@ -222,10 +222,14 @@ async def test_many_keys_take_few_listings(check: Check, world: World) -> None:
         await check.process.put(f"img{n}", b"")
     for n in range(0, 1300, 50):
         await check.stray(f"img{n}/thumb")
+    for n in range(12):
+        await check.process.put("d" + "/d" * n, b"")
+    for n in range(1100):
+        await check.process.put("d" + "/d" * 12 + f"/{n}", b"")
     world.clock.forward(7200)
     report = await check.run(repair=True)
-    assert check.counts(report) == {"referenced": 1300, "unnamed": 26}
-    assert check.store.lists <= 8
+    assert check.counts(report) == {"referenced": 2412, "unnamed": 26}
+    assert check.store.lists <= 10
     assert len(report.kinds["unnamed"].samples) == 20
     assert check.store.heads == []
 

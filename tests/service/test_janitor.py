@@ -18,6 +18,7 @@ from prism.failpoints import FailpointError, arm
 from prism.keys import OWNER
 from prism.meta import Txn
 from prism.model import Declared
+from prism.workers.duty import Hold
 from prism.workers.janitor import Janitor, Report
 from prism.writing import new_promise
 
@@ -76,6 +77,7 @@ async def test_a_promise_is_looked_at_until_it_is_dead_and_broken_only_then(home
     upload = await home.process.presign_put("a", seconds=600)
     dead = next(iter((await world.promised()).values())).dead
     while world.clock() < dead - timedelta(seconds=1):
+        await home.round()
         await home.round()
         assert await world.promised(), "broken before its death"
         world.clock.forward(min(300, (dead - timedelta(seconds=1) - world.clock()).total_seconds()) or 1)
@@ -256,16 +258,19 @@ async def test_one_namespace_in_trouble_leaves_the_others_alone(home: Household,
     assert await world.stored("brief") == {}
 
 
-async def test_a_holder_that_lost_its_lease_writes_nothing_more(home: Household, world: World) -> None:
+@pytest.mark.parametrize("passes", [61, 0])
+async def test_a_holder_that_lost_its_lease_writes_nothing_more(home: Household, world: World, passes: int) -> None:
+    """Whether it slept through its lease, or the other one's clock is ahead."""
     await home.process.put("a", b"x")
     await home.process.delete("a")
     world.clock.forward(60)
 
     async def others_take_over() -> None:
-        world.clock.forward(61)
+        world.clock.forward(passes)
+        theirs = world.clock() + timedelta(seconds=61 - passes)
 
         async def body(tx: Txn) -> object:
-            return await leases.take(tx, "things", "janitor", "other", world.clock(), timedelta(seconds=60))
+            return await leases.take(tx, "things", "janitor", "other", theirs, timedelta(seconds=60))
 
         assert await home.process.meta.transact("things", body) is not None
 
@@ -276,22 +281,28 @@ async def test_a_holder_that_lost_its_lease_writes_nothing_more(home: Household,
     assert await world.stored() == {}
     assert len(await world.condemned()) == 1, "the row stays for the new holder"
     home.things.before_delete = None
-    world.clock.forward(61)
+    world.clock.forward(122)
     await home.round()
     assert not await world.condemned()
 
 
 async def test_a_lease_is_renewed_while_the_work_lasts(home: Household, world: World) -> None:
-    for n in range(30):
-        await home.process.put(f"k{n}", b"x")
-        await home.process.delete(f"k{n}")
-    world.clock.forward(300)
+    mine = Hold(home.process.meta, "things", "janitor", "me", world.clock)
+    other = Hold(home.process.meta, "things", "janitor", "other", world.clock)
 
-    async def slow() -> None:
+    async def work(tx: Txn) -> None:
+        """Nothing to write."""
+
+    assert await mine.take()
+    for _ in range(5):
         world.clock.forward(25)
-
-    home.things.before_delete = slow
-    assert (await home.round()).namespaces["things"].garbage_removed == 30
+        await mine.transact(work)
+        assert not await other.take()
+    world.clock.forward(61)
+    assert await other.take()
+    with pytest.raises(PrismError) as lost:
+        await mine.transact(work)
+    assert lost.value.code is ErrorCode.LEASE_LOST
 
 
 async def test_two_janitors_do_not_work_on_one_namespace(home: Household, world: World) -> None:

@@ -1,7 +1,7 @@
 """Leases: at most one holder of a named work in a namespace writes rows; a stale holder is fenced off by its token.
 
-Taking a lease gives a token that is larger than every earlier one; each transaction of the work checks that the lease row
-still carries it, so a holder that slept through its lease can commit nothing.
+Taking a lease gives a token that is larger than every earlier one; each transaction of the work checks that the lease
+row still carries it, so a holder that slept through its lease can commit nothing.
 """
 
 from datetime import datetime, timedelta
@@ -24,9 +24,7 @@ class Lease(msgspec.Struct, frozen=True):
     token: int
 
 
-async def take(
-    tx: Txn, namespace: str, name: str, holder: str, now: datetime, duration: timedelta
-) -> Lease | None:
+async def take(tx: Txn, namespace: str, name: str, holder: str, now: datetime, duration: timedelta) -> Lease | None:
     """Take or renew the lease; None while somebody else holds it."""
     value = await tx.get(lease_key(namespace, name))
     row = decode(LeaseRow, value) if value is not None else None
