@@ -206,6 +206,8 @@ def _apply(op: Op, state: State) -> list[tuple[State, Any]]:
             return [((None, generation, urls), "ok")] if value == old else []
         case ("read",):
             return [(state, value)]
+        case ("listed",):
+            return [(state, value is not None)]
         case ("if_absent", new):
             return [((new, generation, urls), "ok")] if value is None else [(state, "pre")]
     raise AssertionError(op)

@@ -23,12 +23,12 @@ DEEP = bool(os.environ.get("PRISM_TEST_DEEP"))
 EXAMPLES = int(os.environ.get("PRISM_TEST_EXAMPLES", "5000" if DEEP else "250"))
 KEYS = ("a/k", "b")
 SOURCE = b"content of the source"
-CONFIG = configured(
-    """
-namespaces:
-  - {name: things, backend: memory, bucket: things, allow_infinite_ttl: true}
-"""
-)
+CONFIGS = [
+    configured(
+        f"namespaces: [{{name: things, backend: memory, bucket: things, allow_infinite_ttl: true, versioning: {kept}}}]"
+    )
+    for kept in ("false", "true")
+]
 ABSENT = Precondition(if_none_match=("*",))
 MOST_OPERATIONS = 9
 TTL = 100
@@ -50,7 +50,7 @@ class Explorer:
 
     def __init__(self, choices: list[int]) -> None:
         self.choices = iter(choices)
-        self.world = World(CONFIG)
+        self.world = World(CONFIGS[next(self.choices, 0) % 2])
         self.monitors = {key: Monitor() for key in KEYS}
         self.urls: list[tuple[str, str, bool]] = []
         self.used: set[str] = set()
@@ -144,8 +144,10 @@ class Explorer:
             self._call(key, ("delete",), prism.delete(key), None)
         elif kind == 5:
             self._folder()
-        elif kind <= 7:
+        elif kind == 6:
             self._call(key, ("read",), self._read(prism, key), None)
+        elif kind == 7:
+            self._list()
         elif kind in (8, 11, 12):
             self._sign(key)
         elif kind == 9:
@@ -226,6 +228,24 @@ class Explorer:
             note(f"late write lands at {late.key}")
             await self.world.land(late.key, late.content)
 
+    def _list(self) -> None:
+        numbers = {key: monitor.invoke(("listed",)) for key, monitor in self.monitors.items()}
+        size = 1 + self.choose(3)
+
+        async def walk() -> None:
+            try:
+                found = await self.prism.list(max_results=size)
+            except PrismError:
+                for key, number in numbers.items():
+                    self.respond(key, number, "failed")
+                return
+            if found != sorted(set(found)):
+                raise Broken(f"a list says {found}")
+            for key, number in numbers.items():
+                self.respond(key, number, key in found)
+
+        self._task(walk())
+
     def _folder(self) -> None:
         number = self.monitors["a/k"].invoke(("folder",))
 
@@ -273,7 +293,9 @@ class Explorer:
 
     async def _fsck(self) -> None:
         with contextlib.suppress(PrismError):
-            report = await fsck(self.prism.spaces["things"], repair=True, grace=timedelta(0))
+            report = await fsck(
+                self.prism.spaces["things"], repair=True, grace=timedelta(0), quarantine=timedelta(hours=1)
+            )
             if report.kinds["missing"].count or report.kinds["differing"].count:
                 raise Broken(f"fsck finds {report.kinds}")
 

@@ -17,8 +17,9 @@ async def absent(prism: Process, key: str, ns: str = "things") -> bool:
     try:
         await prism.head(key, ns=ns)
     except PrismError as error:
-        assert error.code is ErrorCode.OBJECT_NOT_FOUND
-        return True
+        if error.code is ErrorCode.OBJECT_NOT_FOUND:
+            return True
+        raise
     return False
 
 
