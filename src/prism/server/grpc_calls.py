@@ -7,8 +7,10 @@ gave up or sent a message over the limit; `Stream` tells such an end from the pr
 
 import asyncio
 import contextlib
+import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from types import TracebackType
 from typing import Any, NoReturn
 
 import grpc
@@ -33,6 +35,42 @@ _MESSAGE_CHARACTERS = 1000
 _STATUS_SECONDS = 5.0
 
 
+class Deadline:
+    """When an RPC must be over. One sweep looks after all of them, because a timer for each costs more than a head."""
+
+    __slots__ = ("_clock", "_latest", "_over", "_task", "_until")
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._task = asyncio.current_task()
+        self._latest = self._until = clock() + seconds
+        self._over = False
+
+    def narrow(self, seconds: float) -> float:
+        """For a while it ends after `seconds` already; the time now."""
+        now = self._clock()
+        self._until = min(self._latest, now + seconds)
+        return now
+
+    def widen(self) -> float:
+        """The while is over; the time now."""
+        self._until = self._latest
+        return self._clock()
+
+    def enforce(self, now: float) -> None:
+        """Cancel the RPC's task if it is too late."""
+        if now >= self._until and not self._over and self._task is not None:
+            self._over = True
+            self._task.cancel()
+
+    def forgiven(self) -> bool:
+        """Whether it was this deadline that cancelled the task; then the task goes on, to say so."""
+        over, self._over = self._over, False
+        if over and self._task is not None:
+            self._task.uncancel()
+        return over
+
+
 class Stream:
     """The messages of one RPC, in either direction, kept moving; DEADLINE_EXCEEDED when they do not, CANCELLED when the
     client is gone.
@@ -41,10 +79,11 @@ class Stream:
     rate below `limits.min_transfer_bytes_per_second`. Only time spent waiting for the client counts.
     """
 
-    def __init__(self, context: Context, limits: Limits, request_id: str) -> None:
+    def __init__(self, context: Context, limits: Limits, request_id: str, deadline: Deadline) -> None:
         self._context = context
         self._limits = limits
         self._request_id = request_id
+        self._deadline = deadline
         self._answered = False
         self._moved_bytes = 0
         self._waited_seconds = 0.0
@@ -72,19 +111,19 @@ class Stream:
             await self._step(self._context.send_initial_metadata((("x-request-id", self._request_id),)))
 
     async def _step(self, step: Awaitable[Any]) -> Any:
-        clock = asyncio.get_running_loop().time
-        began = clock()
+        began = self._deadline.narrow(self._limits.idle_seconds)
         try:
-            async with asyncio.timeout(self._limits.idle_seconds):
-                return await step
-        except TimeoutError as error:
+            return await step
+        except asyncio.CancelledError:
+            if not self._deadline.forgiven():
+                raise
             raise PrismError(
                 ErrorCode.DEADLINE_EXCEEDED, f"nothing moved for {self._limits.idle_seconds:g} seconds"
-            ) from error
+            ) from None
         except grpc.aio.BaseError as error:
             raise PrismError(ErrorCode.CANCELLED, "the client left before the end") from error
         finally:
-            self._waited_seconds += clock() - began
+            self._waited_seconds += self._deadline.widen() - began
 
     def _count(self, size_bytes: int) -> None:
         self._moved_bytes += size_bytes
@@ -98,18 +137,20 @@ class Calls:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._limits = services.config.limits
-        self._active = 0
+        self.limits = services.config.limits
+        self._active: set[Deadline] = set()
+        self._clock = asyncio.get_running_loop().time
+        self._sweeping = False
         self._log = structlog.get_logger("prism.grpc")
 
     def unary(
         self, kind: type[Message], run: Callable[[Caller, Any], Awaitable[Message]], *, moves_bytes: bool = False
     ) -> grpc.RpcMethodHandler:
         """One message in, one out, within `limits.request_seconds`."""
-        seconds = self._limits.max_transfer_seconds if moves_bytes else self._limits.request_seconds
+        seconds = self.limits.max_transfer_seconds if moves_bytes else self.limits.request_seconds
 
         async def handle(raw: bytes, context: Context) -> bytes:
-            async with self._served(context, seconds) as caller:
+            async with self._served(context, seconds) as (caller, _):
                 answer = await run(caller, decode(kind, raw))
             return answer.SerializeToString()
 
@@ -119,8 +160,8 @@ class Calls:
         """A stream of object bytes in, one message out."""
 
         async def handle(_: AsyncIterator[bytes], context: Context) -> bytes:
-            async with self._served(context, self._limits.max_transfer_seconds) as caller:
-                answer = await run(caller, Stream(context, self._limits, caller.request_id))
+            async with self._served(context, self.limits.max_transfer_seconds) as (caller, stream):
+                answer = await run(caller, stream)
             return answer.SerializeToString()
 
         return grpc.stream_unary_rpc_method_handler(handle)
@@ -131,8 +172,8 @@ class Calls:
         """One message in, a stream of object bytes out."""
 
         async def handle(raw: bytes, context: Context) -> None:
-            async with self._served(context, self._limits.max_transfer_seconds) as caller:
-                await run(caller, decode(kind, raw), Stream(context, self._limits, caller.request_id))
+            async with self._served(context, self.limits.max_transfer_seconds) as (caller, stream):
+                await run(caller, decode(kind, raw), stream)
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
@@ -142,11 +183,8 @@ class Calls:
         """Small messages both ways, for as long as the client stays and asks again within `limits.idle_seconds`."""
 
         async def handle(_: AsyncIterator[bytes], context: Context) -> None:
-            async with self._served(context, self._limits.max_transfer_seconds) as caller:
-                stream = Stream(context, self._limits, caller.request_id)
-                async with contextlib.aclosing(run(caller, _requests(kind, stream))) as answers:
-                    async for answer in answers:
-                        await stream.write(answer.SerializeToString())
+            async with self._served(context, self.limits.max_transfer_seconds) as (caller, stream):
+                await _send(run(caller, _requests(kind, stream)), stream)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -156,11 +194,8 @@ class Calls:
         """One message in, messages out for as long as the client stays."""
 
         async def handle(raw: bytes, context: Context) -> None:
-            async with self._served(context, None) as caller:
-                stream = Stream(context, self._limits, caller.request_id)
-                async with contextlib.aclosing(run(caller, decode(kind, raw))) as messages:
-                    async for message in messages:
-                        await stream.write(message.SerializeToString())
+            async with self._served(context, math.inf) as (caller, stream):
+                await _send(run(caller, decode(kind, raw)), stream)
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
@@ -168,23 +203,13 @@ class Calls:
         """For every method that there is not."""
 
         async def handle(_: AsyncIterator[bytes], context: Context) -> None:
-            async with self._served(context, None):
+            async with self._served(context, math.inf):
                 raise PrismError(ErrorCode.UNIMPLEMENTED, "there is no such method")
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
-    @contextlib.asynccontextmanager
-    async def _served(self, context: Context, seconds: float | None) -> AsyncIterator[Caller]:
-        """One RPC from its beginning to its status."""
-        caller = self._caller(context)
-        try:
-            with self._place():
-                async with asyncio.timeout(seconds):
-                    yield caller
-            return
-        except Exception as error:  # noqa: BLE001 the seam: every error gets its status here
-            failed = error
-        await self._fail(context, caller, failed)
+    def _served(self, context: Context, seconds: float) -> "_Serving":
+        return _Serving(self, context, self._caller(context), Deadline(seconds, self._clock))
 
     def _caller(self, context: Context) -> Caller:
         request_id = ""
@@ -195,22 +220,34 @@ class Calls:
         context.set_trailing_metadata((("x-request-id", request_id),))
         return Caller(principal=self._services.access.anonymous(), request_id=request_id, api="grpc")
 
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        """A place among the RPCs in progress, or RATE_LIMITED."""
-        if self._active >= self._limits.max_requests:
+    def begin(self, deadline: Deadline) -> None:
+        """Take a place among the RPCs in progress, or RATE_LIMITED."""
+        if len(self._active) >= self.limits.max_requests:
             raise PrismError(
                 ErrorCode.RATE_LIMITED,
-                f"{self._limits.max_requests} requests are in progress; try again",
+                f"{self.limits.max_requests} requests are in progress; try again",
                 retry_after_seconds=1.0,
             )
-        self._active += 1
-        try:
-            yield
-        finally:
-            self._active -= 1
+        self._active.add(deadline)
+        if not self._sweeping:
+            self._sweeping = True
+            self._sweep()
 
-    async def _fail(self, context: Context, caller: Caller, error: Exception) -> NoReturn:
+    def end(self, deadline: Deadline) -> None:
+        """Give the place back."""
+        self._active.discard(deadline)
+
+    def _sweep(self) -> None:
+        """End what is too late; goes on while anything is in progress."""
+        now = self._clock()
+        for deadline in self._active:
+            deadline.enforce(now)
+        self._sweeping = bool(self._active)
+        if self._sweeping:
+            shortest = min(self.limits.idle_seconds, self.limits.request_seconds)
+            asyncio.get_running_loop().call_later(min(1.0, shortest / 8), self._sweep)
+
+    async def fail(self, context: Context, caller: Caller, error: Exception) -> NoReturn:
         """Answer with the error's status; bounded, for a client that reads nothing does not read that either."""
         told = as_prism_error(error)
         if told.code is ErrorCode.INTERNAL:
@@ -225,6 +262,40 @@ class Calls:
         except (TimeoutError, grpc.aio.InternalError, grpc.aio.UsageError) as unheard:
             raise asyncio.CancelledError("the client does not hear") from unheard
         raise AssertionError("abort has not raised")
+
+
+class _Serving:
+    """One RPC from its beginning to its status."""
+
+    __slots__ = ("_caller", "_calls", "_context", "_deadline")
+
+    def __init__(self, calls: Calls, context: Context, caller: Caller, deadline: Deadline) -> None:
+        self._calls = calls
+        self._context = context
+        self._caller = caller
+        self._deadline = deadline
+
+    async def __aenter__(self) -> tuple[Caller, Stream]:
+        try:
+            self._calls.begin(self._deadline)
+        except PrismError as error:
+            await self._calls.fail(self._context, self._caller, error)
+        return self._caller, Stream(self._context, self._calls.limits, self._caller.request_id, self._deadline)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._calls.end(self._deadline)
+        if isinstance(error, asyncio.CancelledError) and self._deadline.forgiven():
+            error = TimeoutError()
+        if isinstance(error, Exception):
+            await self._calls.fail(self._context, self._caller, error)
+
+
+async def _send(messages: AsyncGenerator[Message, None], stream: Stream) -> None:
+    async with contextlib.aclosing(messages):
+        async for message in messages:
+            await stream.write(message.SerializeToString())
 
 
 async def _requests(kind: type[Message], stream: Stream) -> AsyncIterator[Any]:
