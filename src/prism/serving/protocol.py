@@ -6,6 +6,7 @@ take.
 """
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -22,6 +23,40 @@ class _HeadTooLarge(Exception):
     """Stops the parser; the connection is answered and closed."""
 
 
+class _Joined:
+    """A transport on which two writes in a row leave as one: uvicorn writes the head and the body of an answer apart.
+
+    What is written waits for the next write of the same step of the loop, at most one piece of it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: bytes | None = None
+        self.is_closing = transport.is_closing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._held is None:
+            self._held = data
+            self._loop.call_soon(self.flush)
+        else:
+            held, self._held = self._held, None
+            self._transport.writelines((held, data))
+
+    def flush(self) -> None:
+        """Send what is held."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._transport.write(held)
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+
 def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpToolsProtocol]:
     """The protocol class of one server."""
 
@@ -33,7 +68,7 @@ def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpTools
         _too_large = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-            super().connection_made(transport)
+            super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # a transport in all it does
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
