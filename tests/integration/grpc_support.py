@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from prism.access import Access
 from prism.audit import MemoryAudit
-from prism.config import load
+from prism.config import TLSConfig, load
 from prism.model import ByteRange, Caller, ObjectInfo, ObjectRef, PutOptions
 from prism.server.grpc import GrpcServer, start_grpc
 from prism.server.services import Services
@@ -108,7 +108,7 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(**limits: float) -> AsyncIterator[Served]:
+async def served(tls: TLSConfig | None = None, **limits: float) -> AsyncIterator[Served]:
     """A server on a free port, with these `limits`."""
     config = load(None, {}, data_dir=Path("/nowhere"), overrides={f"limits.{k}": str(v) for k, v in limits.items()})
     registry, audit, shelf, unready = CollectorRegistry(), MemoryAudit(), Shelf(), dict[str, str]()
@@ -127,7 +127,7 @@ async def served(**limits: float) -> AsyncIterator[Served]:
         now=lambda: NOW,
         new_request_id=lambda: "made-by-the-server",
     )
-    server = await start_grpc(services, "127.0.0.1:0", None)
+    server = await start_grpc(services, "127.0.0.1:0", tls)
     try:
         yield Served(server, shelf, audit, unready)
     finally:

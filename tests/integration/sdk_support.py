@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -59,29 +59,21 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @contextlib.contextmanager
 def in_thread(make: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[T]:
     """Hold an asynchronous context open in another thread's event loop."""
-    entered, failures, values = threading.Event(), list[BaseException](), list[T]()
-    loop, leave = asyncio.new_event_loop(), asyncio.Event()
+    entered: Future[tuple[T, Callable[[], object]]] = Future()
 
     async def hold() -> None:
-        try:
-            async with make() as value:
-                values.append(value)
-                entered.set()
-                await leave.wait()
-        except BaseException as error:
-            failures.append(error)
-            raise
-        finally:
-            entered.set()
+        leave = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with make() as value:
+            entered.set_result((value, lambda: loop.call_soon_threadsafe(leave.set)))
+            await leave.wait()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(hold()), daemon=True)
-    thread.start()
-    assert entered.wait(20)
-    if failures:
-        raise failures[0]
-    try:
-        yield values[0]
-    finally:
-        loop.call_soon_threadsafe(leave.set)
-        thread.join(20)
-        loop.close()
+    with ThreadPoolExecutor(1) as thread:
+        holding = thread.submit(asyncio.run, hold())
+        holding.add_done_callback(lambda ended: entered.done() or entered.set_exception(ended.exception()))
+        value, leave = entered.result(20)
+        try:
+            yield value
+        finally:
+            leave()
+            holding.result(20)
