@@ -249,6 +249,10 @@ class TestMalformed:
         request = signed_by_header("GET", "k", {"X-Amz-Signature": "x"}, {}, b"")
         assert refusal(request) == (ErrorCode.INVALID_ARGUMENT, "InvalidArgument")
 
+    def test_a_url_of_the_old_version_is_told_what_to_use(self) -> None:
+        request = Signable("GET", "/b/k", [(b"AWSAccessKeyId", b"ak"), (b"Signature", b"x"), (b"Expires", b"1")], {})
+        assert refusal(request) == (ErrorCode.INVALID_ARGUMENT, "InvalidRequest")
+
     def test_nothing_claimed_is_no_error(self) -> None:
         assert claim_of(Signable("GET", "/b/k", [(b"prefix", b"x")], {"host": HOST})) is None
 

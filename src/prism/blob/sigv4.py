@@ -37,6 +37,7 @@ LONGEST_URL_SECONDS = 3600
 STREAMING = "STREAMING-"
 """Payload hashes that begin so say that the body comes in `aws-chunked` pieces."""
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_OTHER_MECHANISM = f"this way of signing is not supported; use {_ALGORITHM} (signature version s3v4)"
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _EMPTY_SHA256 = sha256(b"").hexdigest()
 _WINDOW = timedelta(minutes=15)
@@ -175,6 +176,8 @@ def claim_of(request: Signable) -> Claim | None:
         raise _invalid("InvalidArgument", "a request is signed in its header or in its query, not in both")
     if header is not None:
         return _header_claim(header, request)
+    if not by_query and any(name == b"AWSAccessKeyId" for name, _ in request.query):
+        raise _invalid("InvalidRequest", _OTHER_MECHANISM)
     return _query_claim(request) if by_query else None
 
 
@@ -202,7 +205,7 @@ def verify(claim: Claim, credential: Credential, request: Signable, now: datetim
 def _header_claim(header: str, request: Signable) -> Claim:
     algorithm, _, rest = header.partition(" ")
     if algorithm != _ALGORITHM:
-        raise _invalid("InvalidRequest", f"the authorization mechanism is not supported; use {_ALGORITHM}")
+        raise _invalid("InvalidRequest", _OTHER_MECHANISM)
     fields = {found[1]: found[2] for part in rest.split(",") if (found := _FIELD.match(part))}
     if len(fields) != 3 or rest.count(",") != 2:
         raise _invalid("AuthorizationHeaderMalformed", "Authorization needs Credential, SignedHeaders and Signature")

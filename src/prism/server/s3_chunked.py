@@ -8,6 +8,7 @@ error, and whoever stores it keeps nothing of a body that did not end well.
 
 import hashlib
 import re
+from collections.abc import Callable
 
 from ..blob.sigv4 import Chain
 from ..errors import ErrorCode, PrismError
@@ -27,7 +28,7 @@ class Unchunker:
     def __init__(self, chain: Chain | None, *, signed_trailer: bool = False) -> None:
         self._chain = chain
         self._signed_trailer = signed_trailer
-        self._step = self._head
+        self._step: Callable[[bytes], None] = self._head
         self._line = b""
         self._left = 0
         self._signature = ""
