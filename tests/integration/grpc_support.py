@@ -206,6 +206,12 @@ class RawCall:
         """Send what was written."""
         await self._writer.drain()
 
+    async def heard(self) -> bytes:
+        """What the server says first; nothing when it ends the connection."""
+        with contextlib.suppress(ConnectionError):
+            return await asyncio.wait_for(self._reader.read(100), 5)
+        return b""
+
     def close(self) -> None:
         """End the connection."""
         self._writer.close()

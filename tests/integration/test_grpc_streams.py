@@ -222,6 +222,16 @@ class TestBounds:
             for opened in channels:
                 await opened.close()
 
+    async def test_connections_have_a_limit(self) -> None:
+        async with served(max_connections=2) as one:
+            calls, heard = [], []
+            for _ in range(3):
+                calls.append(await RawCall.begin(one.address, f"{OBJECTS}PutObject"))
+                heard.append(bool(await calls[-1].heard()))
+            assert heard == [True, True, False]
+            for call in calls:
+                call.close()
+
     async def test_headers_have_a_limit(self) -> None:
         async with served(max_header_bytes=4096) as one, channel(one) as opened:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
