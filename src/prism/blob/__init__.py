@@ -44,7 +44,6 @@ _SAID = {
     errno.EROFS: "the store is read-only at the moment; nothing was stored",
     errno.EIO: "the store's disk reports an error; nothing was stored",
     errno.EACCES: "the store does not let Prism in; nothing was stored",
-    errno.ENAMETOOLONG: "a part of the key is too long for the store's filesystem",
     errno.ESTALE: "the store's folder is gone",
 }
 _MANGLED = re.compile(r"[\x00-\x1f\x7f]|\A/|/\Z|//|(?:\A|/)\.{1,2}(?:/|\Z)")
@@ -198,6 +197,8 @@ def mapped(error: Exception) -> Exception:
             return PrismError(ErrorCode.STORE_DOWN, "the store asks to come back later", retry_after_seconds=wait)
         case TimeoutError():
             return PrismError(ErrorCode.STORE_DOWN, "the store does not answer in time")
+        case OSError(errno=errno.ENAMETOOLONG):
+            return PrismError(ErrorCode.INVALID_ARGUMENT, "a part of the key is too long for the store's filesystem")
         case OSError(errno=number) if number in _SAID:
             return PrismError(ErrorCode.STORE_DOWN, _SAID[number], context={"cause": errno.errorcode[number]})
         case _:

@@ -34,7 +34,7 @@ from .driver import (
     NotFound,
     WriteOptions,
 )
-from .folders import OWN, Descriptor, Folder, Folders, Listing, split
+from .folders import ATTEMPTS, OWN, Descriptor, Folder, Folders, Listing, split
 
 __all__ = ["CHUNK_BYTES", "Draft", "Files", "OpenedFile", "clock"]
 
@@ -45,7 +45,6 @@ _SIDECAR = OWN + "m"
 _MAX_SIDECAR_BYTES = 2**18
 _MAX_VECTORS = 64
 _COPY_BYTES = 2**26
-_ATTEMPTS = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,14 +110,14 @@ class OpenedFile(NamedTuple):
 class Files:
     """The files below one root. `anonymous` and `attributes` say what the filesystem can do."""
 
-    def __init__(self, root: Path, *, anonymous: bool = True, attributes: bool = True) -> None:
+    def __init__(self, root: Path, *, anonymous: bool = True, attributes: bool = True, folded: bool = False) -> None:
         _make_root(root)
         self.folders = Folders(str(root))
         self._temporary, self._temporary_name = _own_temporary(self.folders.root)
         try:
             self._anonymous = anonymous and self._links_anonymous()
             self._attributes = attributes
-            self.folders.folded = self._folds()
+            self.folders.folded = folded or self._folds()
         except BaseException:
             self.close()
             raise
@@ -242,13 +241,13 @@ class Files:
         return Draft(os.open(name, _CREATE_FLAGS, 0o600, dir_fd=self._temporary.fd), self._temporary, name)
 
     def _link(self, draft: Draft, path: str, name: str, until: float, create_only: bool) -> Folder:
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             folder = self.folders.make(path)
             if draft.abandoned or clock() > until:
                 raise TimeoutError("the writer gave up, or its time is over")
             try:
                 if draft.sidecar is not None:
-                    self._link_sidecar(draft.sidecar, folder, name)
+                    self._link_sidecar(draft.sidecar, folder, name, create_only)
                 failpoint("blob.local.before_rename")
                 if create_only:
                     draft.link(folder, name)
@@ -257,8 +256,9 @@ class Files:
             except FileExistsError as error:
                 raise AlreadyExists(name) from error
             except FileNotFoundError:
-                if not self.folders.forget(path):
+                if not folder.removed:
                     raise
+                self.folders.forget(path)
             else:
                 return folder
         raise OSError(errno.EBUSY, "the folder is removed again and again")
@@ -272,7 +272,7 @@ class Files:
             _unlink(self._temporary, aside)
             raise
 
-    def _link_sidecar(self, fields: bytes, folder: Folder, name: str) -> None:
+    def _link_sidecar(self, fields: bytes, folder: Folder, name: str, create_only: bool) -> None:
         """One that lies there alone is left over from a crash; one of existing bytes stays."""
         draft = self._new_draft()
         _write_all(draft.fd, [fields])
@@ -280,22 +280,15 @@ class Files:
         try:
             draft.link(folder, name + _SIDECAR)
         except FileExistsError:
-            if _exists(folder, name):
+            if create_only and _exists(folder, name):
                 raise
             self._replace(draft, folder, name + _SIDECAR)
+        finally:
+            draft.close()
 
     def _open(self, key: str) -> tuple[Descriptor, BlobInfo]:
         try:
-            path, name = split(key)
-            name = self.folders.name(name)
-            try:
-                folder = self.folders.open(path)
-                descriptor = Descriptor(os.open(name, _READ_FLAGS, dir_fd=folder.fd))
-            except FileNotFoundError:
-                if not self.folders.forget(path):
-                    raise
-                folder = self.folders.open(path)
-                descriptor = Descriptor(os.open(name, _READ_FLAGS, dir_fd=folder.fd))
+            descriptor, folder, name = self._find(key)
         except OSError as error:
             if error.errno in _ABSENT:
                 raise NotFound(key) from error
@@ -313,11 +306,25 @@ class Files:
         )
         return descriptor, info
 
+    def _find(self, key: str) -> tuple[Descriptor, Folder, str]:
+        path, name = split(key)
+        name = self.folders.name(name)
+        for _ in range(ATTEMPTS):
+            folder = self.folders.open(path)
+            try:
+                return Descriptor(os.open(name, _READ_FLAGS, dir_fd=folder.fd)), folder, name
+            except FileNotFoundError:
+                if not folder.removed:
+                    raise
+                self.folders.forget(path)
+        raise OSError(errno.EBUSY, "the folder is removed again and again")
+
     def _delete_in(self, path: str, names: Sequence[tuple[str, str]]) -> dict[str, Exception]:
         errors: dict[str, Exception] = {}
         try:
             folder = self.folders.open(path)
-            if os.fstat(folder.fd).st_nlink == 0 and self.folders.forget(path):
+            if folder.removed:
+                self.folders.forget(path)
                 folder = self.folders.open(path)
         except OSError as error:
             return {} if error.errno in _ABSENT else {key: error for key, _ in names}
@@ -454,7 +461,7 @@ def _make_root(root: Path) -> None:
 
 def _own_temporary(root: Folder) -> tuple[Folder, str]:
     """A locked folder for this process's drafts; what dead processes left there is removed."""
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         name = f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
             control = _control(root)

@@ -22,7 +22,8 @@ __all__ = ["OWN", "Descriptor", "Entry", "Folder", "Folders", "Listing", "split"
 OWN = "~="
 """In a name: the store's own (temporary folder, sidecar)."""
 _OPEN_FOLDERS = 64
-_ATTEMPTS = 100
+ATTEMPTS = 100
+"""How often what was removed by somebody else in the same moment is looked up or made again."""
 _SETTLED_NS = 1_000_000_000
 _WORTH_KEEPING = 2000
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,6 +56,11 @@ class Folder(Descriptor):
         super().__init__(fd)
         self.durable = durable
 
+    @property
+    def removed(self) -> bool:
+        """Whether it is in no folder any more: nothing can be found or linked in it."""
+        return os.fstat(self.fd).st_nlink == 0
+
 
 def split(key: str) -> tuple[str, str]:
     """Folder (empty, or ending in `/`) and name of a key. FileNotFoundError for a key that no file here can have."""
@@ -62,6 +68,10 @@ def split(key: str) -> tuple[str, str]:
     if not key[at:] or OWN in key:
         raise FileNotFoundError(errno.ENOENT, "no key of this store")
     return key[:at], key[at:]
+
+
+class _Removed(Exception):
+    """A folder on the way was removed by somebody else: look again."""
 
 
 class Folders:
@@ -95,16 +105,14 @@ class Folders:
         """The folder, made and durable."""
         return self._reach(path, make=True)
 
-    def forget(self, path: str) -> bool:
-        """Let go of removed folders on the way to `path`; says whether there were any. ESTALE when the root is gone."""
-        if os.fstat(self.root.fd).st_nlink == 0:
+    def forget(self, path: str) -> None:
+        """Let go of removed folders on the way to `path`. ESTALE when the root itself is gone."""
+        if self.root.removed:
             raise OSError(errno.ESTALE, "the store's folder was removed")
         with self._lock:
-            known = [(above, self._recent[above]) for above in _upwards(path) if above in self._recent]
-            removed = [above for above, folder in known if os.fstat(folder.fd).st_nlink == 0]
-            for above in removed:
-                self._recent.pop(above, None)
-        return bool(removed)
+            for above in _upwards(path):
+                if above in self._recent and self._recent[above].removed:
+                    del self._recent[above]
 
     def remove_empty(self, path: str) -> None:
         """Remove the folder and those above it, as far up as they are empty."""
@@ -130,12 +138,11 @@ class Folders:
             if known is not None and (known.durable or not make):
                 self._recent.move_to_end(path)
                 return known
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             try:
                 return self._descend(path, make)
-            except FileNotFoundError:
-                if not self.forget(path) and not make:
-                    raise
+            except _Removed:
+                self.forget(path)
         raise OSError(errno.EBUSY, "the folder is removed again and again")
 
     def _descend(self, path: str, make: bool) -> Folder:
@@ -150,7 +157,12 @@ class Folders:
         for segment in path[len(start) : -1].split("/"):
             if segment in {"", ".", ".."} or OWN in segment:
                 raise NotADirectoryError(errno.ENOTDIR, "no folder of this store")
-            folder = self._child(folder, self.name(segment), make)
+            try:
+                folder = self._child(folder, self.name(segment), make)
+            except FileNotFoundError as error:
+                if make or folder.removed:  # or the child was, between its making and its opening
+                    raise _Removed from error
+                raise
             start += segment + "/"
             self._remember(start, folder)
         return folder
@@ -179,32 +191,28 @@ def _upwards(path: str) -> Iterator[str]:
         path = path[: path.rfind("/", 0, -1) + 1]
 
 
-_FOLDING = re.compile(r"[A-Z^]|[^\x00-\x7f]")
-_ESCAPED = re.compile(r"(?:\^0[0-9a-f]{2})+|\^[a-z^]")
+_FOLDING = re.compile(r"[A-Z^]|[^\x00-\x7f]+")
+_ESCAPED = re.compile(r"\^0([0-9a-f]+)\^|\^[a-z^]")
 
 
 def _escape(name: str) -> str:
     return _FOLDING.sub(lambda found: _escaped(found[0]), name)
 
 
-def _escaped(char: str) -> str:
-    if char.isascii():
-        return "^" + char.lower()
-    return "".join(f"^0{byte:02x}" for byte in char.encode())
+def _escaped(text: str) -> str:
+    return "^" + text.lower() if text.isascii() else f"^0{text.encode().hex()}^"
 
 
 def _unescape(name: str) -> str | None:
     try:
-        text = _ESCAPED.sub(lambda found: _unescaped(found[0]), name)
-    except UnicodeDecodeError:
+        text = _ESCAPED.sub(_unescaped, name)
+    except ValueError:  # no hex, or no UTF-8
         return None
     return text if _escape(text) == name else None
 
 
-def _unescaped(escape: str) -> str:
-    if escape[1] == "0":
-        return bytes.fromhex(escape.replace("^0", "")).decode()
-    return escape[1].upper()
+def _unescaped(escape: re.Match[str]) -> str:
+    return bytes.fromhex(escape[1]).decode() if escape[1] else escape[0][1].upper()
 
 
 class Entry(NamedTuple):

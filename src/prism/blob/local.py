@@ -22,45 +22,56 @@ __all__ = ["LocalDriver", "open_local"]
 _BATCH_BYTES = 2**20
 _BATCH_PIECES = 4096
 _THREADS = 8
-_LATE_SECONDS = 10.0
-_CAPABILITIES = Capabilities(
-    copy=True,
-    conditional_put=True,
-    open_survives_delete=True,
-    returned_write_is_final=True,
-    late_write_seconds=_LATE_SECONDS,
-)
 
 
 async def open_local(
-    root: Path, *, threads: int = _THREADS, anonymous: bool = True, attributes: bool = True
+    root: Path,
+    *,
+    threads: int = _THREADS,
+    late_write_seconds: float = 10.0,
+    anonymous: bool = True,
+    attributes: bool = True,
+    folded: bool = False,
 ) -> "LocalDriver":
     """Open the store below `root`, which is made if it is missing. OSError when it cannot be used.
 
-    `anonymous` false keeps drafts in a temporary folder, `attributes` false keeps fields in sidecars: what the driver
-    does by itself where the filesystem lacks either.
+    A write that a busy disk kept from being linked for `late_write_seconds` fails instead. `anonymous` false keeps
+    drafts in a temporary folder, `attributes` false keeps fields in sidecars, `folded` writes names in small
+    ASCII letters: what the driver does by itself where the filesystem asks for it.
     """
     pool = Threads(threads, "prism-store")
     try:
-        files = await pool.run(lambda: Files(root, anonymous=anonymous, attributes=attributes))
+        files = await pool.run(lambda: Files(root, anonymous=anonymous, attributes=attributes, folded=folded))
     except BaseException:
         await pool.close()
         raise
-    return LocalDriver(files, pool)
+    return LocalDriver(files, pool, late_write_seconds)
 
 
 class LocalDriver:
     """Blobs as files. `landed_at` is the file's time of last change, `etag` that time and the size."""
 
-    def __init__(self, files: Files, threads: Threads) -> None:
+    def __init__(self, files: Files, threads: Threads, late_write_seconds: float) -> None:
         self._files = files
         self._threads = threads
+        self._capabilities = Capabilities(
+            copy=True,
+            conditional_put=True,
+            open_survives_delete=True,
+            returned_write_is_final=True,
+            late_write_seconds=late_write_seconds,
+        )
         self._endings: set[asyncio.Task[None]] = set()
 
     @property
     def capabilities(self) -> Capabilities:
-        """A write lands within 10 s after its gate, or fails: the thread looks at the clock before it links."""
-        return _CAPABILITIES
+        """A write lands soon after its gate, or fails: the thread looks at the clock before it links."""
+        return self._capabilities
+
+    @property
+    def folded(self) -> bool:
+        """Whether names are written so that a filesystem that folds case keeps them apart."""
+        return self._files.folders.folded
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Draft, fsync, gate, link, folder fsync."""
@@ -121,7 +132,8 @@ class LocalDriver:
         if options.gate is not None:
             await options.gate()
         stored = Stored(draft.etag, draft.size_bytes)
-        linking = writing.publish(draft, key, options.create_only)
+        until = clock() + self._capabilities.late_write_seconds
+        linking = writing.publish(draft, key, until, options.create_only)
         try:
             await asyncio.shield(linking)
         except asyncio.CancelledError:
@@ -165,10 +177,9 @@ class _Writing:
         self._job = self._threads.run(self._files.copy, source, if_match, options)
         return await asyncio.shield(self._job)
 
-    def publish(self, draft: Draft, key: str, create_only: bool) -> "asyncio.Future[Draft]":
-        """Begin to link the draft, unless that takes too long to begin."""
+    def publish(self, draft: Draft, key: str, until: float, create_only: bool) -> "asyncio.Future[Draft]":
+        """Begin to link the draft, if that can be done by then."""
         self._draft = draft
-        until = clock() + _LATE_SECONDS
         self._job = self._threads.run(self._files.publish, draft, key, until, create_only)
         return self._job
 
