@@ -1,4 +1,5 @@
-"""kill -9 at moments nobody chose, under a mixed load, again and again on one folder; with one process and with workers."""
+"""kill -9 at moments nobody chose, under a mixed load, again and again on one folder; with one process and with
+workers."""
 
 import asyncio
 import os

@@ -46,6 +46,7 @@ def serve(
         else:
             from ..serving.workers import Origin, run_workers
 
-            origin = Origin(config=config, data_dir=data_dir, overrides=overrides, roles=chosen)
+            file, folder = (None if path is None else str(path) for path in (config, data_dir))
+            origin = Origin(config=file, data_dir=folder, overrides=overrides, roles=chosen)
             code = run_workers(loaded, origin, workers)
     raise typer.Exit(code)

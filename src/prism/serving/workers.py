@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,10 +40,15 @@ _SPARE_SECONDS = 5.0
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a configuration came from, so that a worker loads the same; nothing secret stands in it."""
 
-    config: Path | None = None
-    data_dir: Path | None = None
+    config: str | None = None
+    data_dir: str | None = None
     overrides: Mapping[str, str] = {}
     roles: Roles = BUILT
+
+    def load(self) -> Config:
+        """The configuration. Errors as those of `prism.config.load`."""
+        file, folder = (None if path is None else Path(path) for path in (self.config, self.data_dir))
+        return load(file, os.environ, data_dir=folder, overrides=self.overrides)
 
 
 def run_workers(config: Config, origin: Origin, number: int) -> int:
@@ -108,7 +114,8 @@ class _Workers:
             began = asyncio.get_running_loop().time()
             code = await self._life(first)
             if self._stop.is_set():
-                self._failed |= code != 0
+                # One that was told before it had begun to listen to signals served nothing yet.
+                self._failed |= code not in (0, -signal.SIGTERM)
             elif not first.done():
                 self._failed = True
                 self._stop.set()
@@ -171,7 +178,7 @@ def _main() -> int:
     arm_from(os.environ)
     origin = msgspec.json.decode(sys.argv[1], type=Origin)
     try:
-        config = load(origin.config, os.environ, data_dir=origin.data_dir, overrides=origin.overrides)
+        config = origin.load()
     except PrismError as error:
         print(f"prism: {error.message}", file=sys.stderr, flush=True)
         return 1
