@@ -36,7 +36,7 @@ async def clock_difference(space: Namespace) -> timedelta:
 
 async def delete_due(duty: Duty) -> bool:
     """Delete one batch of garbage that is due; True when more may be. STORE_DOWN when none of it could be deleted."""
-    now, size = duty.now(), min(duty.batch, _CALL_KEYS)
+    now, size = duty.now(), min(2 * duty.batch, _CALL_KEYS)
 
     async def due(view: View) -> list[Due]:
         return await garbage.due(view, duty.space.name, now, _AT_ONCE * size)
