@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
-from grpc_support import info_of
+from grpc_support import OBJECTS, RawCall, info_of, until
 from prism_sdk.stubs.prism.objectstore import namespaces_pb2 as spaces
 from prism_sdk.stubs.prism.objectstore import namespaces_pb2_grpc as spaces_grpc
 from prism_sdk.stubs.prism.objectstore import object_store_pb2 as pb
@@ -181,6 +181,17 @@ class TestPut:
         await refused(client.put("bad", b"1", checksum_crc32c="4waSgw=="), Code.INVALID_ARGUMENT, "CHECKSUM_MISMATCH")
         await refused(client.put("bad", b"1", checksum_sha256="00" * 32), Code.INVALID_ARGUMENT, "CHECKSUM_MISMATCH")
         await refused(client.head("bad"), Code.NOT_FOUND, "OBJECT_NOT_FOUND")
+
+    async def test_a_clean_end_within_a_message_is_caught_by_a_declared_size(self, client: Client) -> None:
+        # gRPC drops such a message without a word, so only a declaration can tell that bytes are missing.
+        header = pb.PutObjectRequest(namespace=NS, key="short", chunk=b"12", size_bytes=1002)
+        call = await RawCall.begin(client.running.grpc, f"{OBJECTS}PutObject")
+        call.message(header.SerializeToString())
+        call.message(b"cut short", announced=1000, end=True)
+        await call.flush()
+        await until(lambda: "SIZE_MISMATCH" in [record.outcome for record in client.running.audit.records])
+        call.close()
+        await refused(client.head("short"), Code.NOT_FOUND, "OBJECT_NOT_FOUND")
 
     async def test_preconditions_are_judged(self, client: Client) -> None:
         first = await client.put("k", b"1", if_none_match=["*"])

@@ -105,7 +105,8 @@ class Stream:
 
     async def _still_there(self) -> None:
         """A call that broke or was given up cannot send any more, and the transport knew it before it told the reader
-        of an end; so what can still be sent here proves that the client closed its side in peace."""
+        of an end; so what can still be sent here proves that the client closed its side in peace. (What it cannot
+        tell: gRPC drops a message that a clean end cut short; only a declared size or checksum catches that.)"""
         if not self._answered:
             self._answered = True
             await self._step(self._context.send_initial_metadata((("x-request-id", self._request_id),)))
