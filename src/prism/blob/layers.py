@@ -41,6 +41,7 @@ __all__ = ["Limit", "Observe", "Retry", "StoreMetrics", "Timeout", "is_transient
 
 T = TypeVar("T")
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+_ANSWERS = (NotFound, AlreadyExists, EtagMismatch)
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (NotFound, "not_found"),
     (AlreadyExists, "exists"),
@@ -151,7 +152,7 @@ class Retry(_Layer):
 
     A body of up to `held_bytes` is held and sent again; a longer one is sent once. The gate is asked anew before each
     attempt (no write starts after the writer's time), `observe` sees each piece once. `budget` retries may be under way
-    in a row without a success in between; beyond that, calls fail at once, so that a store that is down is not stormed.
+    in a row without an answer in between; beyond that, calls fail at once, so that a store that is down is not stormed.
     """
 
     def __init__(
@@ -184,6 +185,8 @@ class Retry(_Layer):
             try:
                 result = await do()
             except Exception as error:
+                if isinstance(error, _ANSWERS):
+                    self._left = self._budget
                 wait = self._wait(error, attempt) if may(error) else None
                 if wait is None:
                     raise
