@@ -83,7 +83,8 @@ class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a put is to be done.
 
     `gate` is awaited once before anything becomes visible under the key (a local store before its rename, a remote one
-    before its first byte); when it raises, the put fails with that exception and leaves nothing. `observe` is called
+    before its first byte), after `observe` saw all that was written by then; a retry awaits it again before it writes
+    again. When it raises, the put fails with that exception and leaves nothing. `observe` is called
     with each chunk, once, in order, off the event loop where the driver writes in threads (this is where hashing goes).
     """
 
