@@ -23,7 +23,7 @@ def utc_now() -> datetime:
 
 def new_request_id() -> str:
     """26 characters of 0-9 a-f, random; without a system call, which would wait for the threads that write files."""
-    return f"{random.getrandbits(104):026x}"  # noqa: S311 - a request id is no secret
+    return f"{random.getrandbits(104):026x}"
 
 
 def version_ids(now: Callable[[], datetime]) -> Callable[[], str]:
