@@ -200,6 +200,19 @@ async def test_continue_is_said_before_the_body_and_not_to_the_refused(raw: Raw)
     assert await stored(raw) == b"body"
 
 
+async def test_an_empty_body_that_expects_it_is_told_to_continue(raw: Raw) -> None:
+    request, _ = raw.sign("PUT", TARGET, {}, b"", None)
+    netloc = urlsplit(raw.url).netloc
+    head = {"Host": netloc, **dict(request.headers.items()), "Content-Length": "0", "Expect": "100-continue"}
+    reader, writer = await asyncio.open_connection(*netloc.split(":"))
+    text = f"PUT {TARGET} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in head.items()) + "\r\n"
+    for _ in range(2):
+        writer.write(text.encode())
+        said = await asyncio.wait_for(reader.readuntil(b"nosniff\r\n\r\n"), 5)
+        assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    writer.close()
+
+
 async def test_a_client_that_leaves_stores_nothing(running: Running, raw: Raw) -> None:
     request, _ = raw.sign("PUT", TARGET, {}, b"", "UNSIGNED-PAYLOAD")
     netloc = urlsplit(raw.url).netloc
