@@ -92,7 +92,7 @@ def _janitor(data: Path, settings: dict[str, str]) -> dict[str, float]:
     done = subprocess.run(
         ["taskset", "-c", str(SERVER_CPU), *command], capture_output=True, text=True, check=True, env=_env(settings)
     )
-    return {name: float(seconds) for name, seconds in json.loads(done.stdout)["seconds"].items()}
+    return {name: float(seconds) for name, seconds in json.loads(done.stdout)["namespaces"][SPACE]["seconds"].items()}
 
 
 def _env(settings: dict[str, str]) -> dict[str, str]:

@@ -54,6 +54,8 @@ class Tally(msgspec.Struct, kw_only=True):
     stopped: str = ""
     """Why no bytes may be deleted just now."""
     failures: list[Failure] = []
+    seconds: dict[str, float] = {}
+    """How long each step took."""
 
     def failed(self, step: str, error: PrismError) -> None:
         """Note a failure."""

@@ -209,7 +209,8 @@ class _Keeper:
         until, pause = self._backoff.get(name, (self._now(), _FIRST_PAUSE))
         if self._now() < until:
             return False
-        ends_at = time.monotonic() + _SECONDS_AT_ONCE
+        began = time.monotonic()
+        ends_at = began + _SECONDS_AT_ONCE
         try:
             for _ in range(_STEPS_AT_ONCE):
                 if not await step(duty):
@@ -223,6 +224,9 @@ class _Keeper:
             self._backoff[name] = (self._now() + pause, min(2 * pause, _LONGEST_PAUSE))
             duty.tally.failed(name, error)
             return False
+        finally:
+            spent = time.monotonic() - began
+            duty.tally.seconds[name] = duty.tally.seconds.get(name, 0.0) + spent
         return True
 
     async def _audit(self, duty: Duty) -> bool:
