@@ -28,6 +28,7 @@ check: setup ## style, types, import directions, generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/python scripts/generate_stubs.py --check
 	@$(BIN)/python scripts/generate_reference.py --check
+	@$(BIN)/python scripts/generate_cli_reference.py --check
 
 bench: setup ## measure against bare baselines (options: ARGS="--quick", "--only put", "--json FILE")
 	@$(BIN)/python -m bench $(ARGS)
