@@ -1,8 +1,8 @@
 """Named steps at which a test may stop the process or make a step fail; a no-op unless armed.
 
 `failpoint("objects.put.before_commit")` costs one dictionary look-up of an empty dictionary. Points are armed by the
-environment when the process starts, and only when `PRISM_FAILPOINTS` is set: `name=exit@2,name2=raise@1` exits the process
-without any clean-up (as kill -9 would) at the second hit, or raises `FailpointError` at the first.
+environment when the process starts, and only when `PRISM_FAILPOINTS` is set: `name=exit@2,name2=raise@1` exits the
+process without any clean-up (as kill -9 would) at the second hit, or raises `FailpointError` at the first.
 """
 
 import os
