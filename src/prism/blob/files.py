@@ -91,7 +91,7 @@ class Draft(Descriptor):
         """Let it go; what was not linked is gone."""
         if self.name:
             name, self.name = self.name, ""
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # gone already, or with its folder
                 os.unlink(name, dir_fd=self.folder.fd)
         super().close()
 
@@ -124,30 +124,29 @@ class Files:
         self._listing = Listing(self.folders)
 
     def close(self) -> None:
-        """Remove the temporary folder; descriptors go with those who hold them."""
-        self.folders.close()
+        """Remove the temporary folder and let all folders go; files that are read go with their readers."""
         _remove_temporary(self.folders.root, self._temporary, self._temporary_name)
+        self._temporary.close()
+        self.folders.close()
 
     def write(self, draft: Draft | None, pieces: Sequence[bytes], observe: Callable[[bytes], None] | None) -> Draft:
         """Append to a draft, a new one if None."""
-        with _full_disk():
-            if draft is None:
-                failpoint("blob.local.before_open")
-                draft = self._new_draft()
-                failpoint("blob.local.after_open")
+        if draft is None:
+            draft = self._begin()
+        with _discarding(draft):
             if len(pieces) > _MAX_VECTORS:
                 pieces = [b"".join(pieces)]
             draft.size_bytes += _write_all(draft.fd, pieces)
-        if observe is not None:
-            for piece in pieces:
-                observe(piece)
+            if observe is not None:
+                for piece in pieces:
+                    observe(piece)
         return draft
 
     def complete(self, draft: Draft | None, pieces: Sequence[bytes], options: WriteOptions) -> Draft:
         """Append the last bytes and make the draft durable, with its fields."""
         draft = self.write(draft, pieces, options.observe)
-        fields = msgspec.json.encode(_Fields(options.content_type, options.metadata))
-        with _full_disk():
+        with _discarding(draft):
+            fields = msgspec.json.encode(_Fields(options.content_type, options.metadata))
             if not self._attributes or not _set_attribute(draft.fd, fields):
                 draft.sidecar = fields
             failpoint("blob.local.before_fsync")
@@ -160,17 +159,17 @@ class Files:
         """A complete draft with the bytes of another file."""
         opened = self.open(source, ByteRange(0, 0), if_match, keep=True)
         assert opened.descriptor is not None
-        draft = self.write(None, (), None)
-        with _full_disk():
+        draft = self._begin()
+        with _discarding(draft):
             while count := _copy_some(opened.descriptor.fd, draft.fd):
                 draft.size_bytes += count
         return self.complete(draft, (), msgspec.structs.replace(options, observe=None))
 
     def publish(self, draft: Draft, key: str, until: float, create_only: bool) -> Draft:
         """Link a complete draft to its key and make that durable; TimeoutError, and nothing done, after `until`."""
-        path, name = split(key)
-        name = self.folders.name(name)
-        with _full_disk():
+        with _discarding(draft):
+            path, name = split(key)
+            name = self.folders.name(name)
             folder = self._link(draft, path, name, until, create_only)
             try:
                 failpoint("blob.local.after_rename")
@@ -229,11 +228,24 @@ class Files:
 
     def now(self) -> datetime:
         """The filesystem's clock: the time that it gives a new file."""
-        with _full_disk():
-            draft = self._new_draft()
+        with _discarding(self._new_draft()) as draft:
             return _landed(os.fstat(draft.fd))
 
+    def _begin(self) -> Draft:
+        failpoint("blob.local.before_open")
+        draft = self._new_draft()
+        failpoint("blob.local.after_open")
+        return draft
+
     def _new_draft(self) -> Draft:
+        try:
+            return self._make_draft()
+        except OSError as error:
+            if error.errno in _FULL:
+                raise NoSpace from error
+            raise
+
+    def _make_draft(self) -> Draft:
         if self._anonymous:
             fd = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=self.folders.root.fd)
             return Draft(fd, self._temporary, "")
@@ -375,11 +387,13 @@ def _landed(status: os.stat_result) -> datetime:
 
 
 @contextlib.contextmanager
-def _full_disk() -> Iterator[None]:
+def _discarding(draft: Draft) -> Iterator[Draft]:
+    """A step that fails takes its draft along."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
+        yield draft
+    except BaseException as error:
+        draft.close()
+        if isinstance(error, OSError) and error.errno in _FULL:
             raise NoSpace from error
         raise
 

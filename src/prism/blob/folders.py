@@ -129,6 +129,7 @@ class Folders:
         """Let all folders go."""
         with self._lock:
             self._recent.clear()
+        self.root.close()
 
     def _reach(self, path: str, make: bool) -> Folder:
         if not path:
@@ -154,6 +155,8 @@ class Folders:
                 if known is not None and (known.durable or not make):
                     start, folder = above, known
                     break
+        if start == path:
+            return folder
         for segment in path[len(start) : -1].split("/"):
             if segment in {"", ".", ".."} or OWN in segment:
                 raise NotADirectoryError(errno.ENOTDIR, "no folder of this store")

@@ -6,8 +6,9 @@ of the object or the speed of the other side. Several processes may share the fo
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -87,8 +88,9 @@ class LocalDriver:
                     pieces, size = [], 0
             draft = await writing.complete(pieces, options)
             return await self._publish(writing, draft, key, options)
-        finally:
-            writing.release()
+        except BaseException:
+            await self._to_end(writing.discard(key))
+            raise
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
         """Copied by the kernel, sharing blocks where the filesystem can."""
@@ -96,8 +98,9 @@ class LocalDriver:
         try:
             draft = await writing.copy(source, if_match, options)
             return await self._publish(writing, draft, key, options)
-        finally:
-            writing.release()
+        except BaseException:
+            await self._to_end(writing.discard(key))
+            raise
 
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         """One hop for a small object: opened, read and closed."""
@@ -123,7 +126,7 @@ class LocalDriver:
 
     async def close(self) -> None:
         """Wait for writes under way, then remove the temporary folder."""
-        if self._endings:
+        while self._endings:
             await asyncio.wait(self._endings)
         await self._threads.close()
         self._files.close()
@@ -133,23 +136,15 @@ class LocalDriver:
             await options.gate()
         stored = Stored(draft.etag, draft.size_bytes)
         until = clock() + self._capabilities.late_write_seconds
-        linking = writing.publish(draft, key, until, options.create_only)
-        try:
-            await asyncio.shield(linking)
-        except asyncio.CancelledError:
-            draft.abandoned = True
-            ending = asyncio.ensure_future(self._take_back(linking, key))
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
-            await asyncio.shield(ending)
-            raise
+        await writing.publish(draft, key, until, options.create_only)
         return stored
 
-    async def _take_back(self, linking: "asyncio.Future[Draft]", key: str) -> None:
-        """The caller left while the file was being linked: it is not to be there."""
-        await asyncio.wait([linking])
-        if linking.exception() is None:
-            await self._threads.run(self._files.delete, [key])
+    async def _to_end(self, work: Coroutine[None, None, None]) -> None:
+        """Clean up, also when the caller is cancelled once more."""
+        ending = asyncio.ensure_future(work)
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        await asyncio.shield(ending)
 
 
 class _Writing:
@@ -160,6 +155,7 @@ class _Writing:
         self._threads = threads
         self._draft: Draft | None = None
         self._job: asyncio.Future[Draft] | None = None
+        self._publishing = False
 
     async def append(self, pieces: Sequence[bytes], observe: Callable[[bytes], None] | None) -> None:
         """Begin to write the pieces, when those before them are written."""
@@ -177,32 +173,32 @@ class _Writing:
         self._job = self._threads.run(self._files.copy, source, if_match, options)
         return await asyncio.shield(self._job)
 
-    def publish(self, draft: Draft, key: str, until: float, create_only: bool) -> "asyncio.Future[Draft]":
-        """Begin to link the draft, if that can be done by then."""
-        self._draft = draft
+    async def publish(self, draft: Draft, key: str, until: float, create_only: bool) -> None:
+        """Link the draft, if that can be done by then."""
+        self._publishing = True
         self._job = self._threads.run(self._files.publish, draft, key, until, create_only)
-        return self._job
+        try:
+            await asyncio.shield(self._job)
+        except asyncio.CancelledError:
+            draft.abandoned = True
+            raise
 
-    def release(self) -> None:
-        """Let the draft go once nobody works on it: what was not published is gone."""
-        if self._job is not None and not self._job.done():
-            self._job.add_done_callback(lambda _: self._close())
-        elif self._job is not None:
-            self._close()
+    async def discard(self, key: str) -> None:
+        """Leave nothing: neither the draft nor, if the caller left while it was being linked, the file."""
+        if self._job is None:
+            return
+        await asyncio.wait([self._job])
+        if self._job.exception() is not None:
+            return  # a step that fails takes its draft along
+        draft = self._job.result()
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            await self._threads.run(draft.close)
+            if self._publishing:
+                await self._threads.run(self._files.delete, [key])
 
     async def _finished(self) -> None:
         if self._job is not None:
             self._draft = await asyncio.shield(self._job)
-
-    def _close(self) -> None:
-        assert self._job is not None
-        draft = self._draft if self._job.exception() is not None else self._job.result()
-        if draft is None or draft.fd < 0:
-            return
-        try:
-            self._threads.run(draft.close)
-        except RuntimeError:
-            draft.close()
 
 
 class _FileBody:
