@@ -5,10 +5,10 @@ or not at all. The server is named by `PRISM_ENDPOINT`, the credential by `PRISM
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -74,7 +74,7 @@ def put(
     with failures(), client(namespace, endpoint) as prism:
         if file == "-":
             result = prism.put_object(
-                bucket, key, _pieces(sys.stdin.buffer), content_type, pairs, lasting, no_expiration=no_expiration,
+                bucket, key, _standard_input(), content_type, pairs, lasting, no_expiration=no_expiration,
                 if_match=if_match, if_none_match=if_none_match,
             )  # fmt: skip
         else:
@@ -265,7 +265,8 @@ def _check_file(name: str) -> None:
         raise Failure(f"{name} is a folder")
 
 
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
-    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
-    while piece := read(_PIECE_BYTES):
-        yield piece
+def _standard_input() -> Iterator[bytes]:
+    """Pieces as they come. Unbuffered: a buffer that a thread still waits in would abort the interpreter at its end."""
+    with open(0, "rb", buffering=0, closefd=False) as stream:  # noqa: PTH123 - a descriptor has no path
+        while piece := stream.read(_PIECE_BYTES):
+            yield piece
