@@ -67,10 +67,19 @@ def send(channel: Channel, header: bytes, source: Source, timeout_seconds: float
     """One attempt of a put. When it returns or raises, the source is not read any more."""
     sending = Sending(channel, header, source, timeout_seconds)
     try:
-        return sending.result()
-    finally:
+        result = sending.result()
+    except Exception:
         sending.cancel()
         sending.end_surely()
+        raise
+    except BaseException:
+        # Who leaves (Ctrl-C) is not kept waiting for a source that blocks, and hears of nothing else.
+        sending.cancel()
+        sending.end(0)
+        raise
+    sending.cancel()
+    sending.end_surely()
+    return result
 
 
 class _Messages:
