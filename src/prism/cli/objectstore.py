@@ -267,6 +267,6 @@ def _check_file(name: str) -> None:
 
 def _standard_input() -> Iterator[bytes]:
     """Pieces as they come. Unbuffered: a buffer that a thread still waits in would abort the interpreter at its end."""
-    with open(0, "rb", buffering=0, closefd=False) as stream:  # noqa: PTH123 - a descriptor has no path
+    with open(0, "rb", buffering=0, closefd=False) as stream:
         while piece := stream.read(_PIECE_BYTES):
             yield piece
