@@ -13,7 +13,8 @@ import pytest
 
 from prism.blob import BlobStore, Driver, open_blob
 from prism.blob.driver import AlreadyExists, NotFound, WriteOptions
-from prism.blob.folders import Folders, Listing
+from prism.blob.folders import Folders
+from prism.blob.listing import Listing
 from prism.blob.local import LocalDriver, open_local
 from prism.config import LocalStore
 from prism.errors import ErrorCode, PrismError

@@ -13,8 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 from ..model import ByteRange
+from .drafts import Draft
 from .driver import BlobEntry, BlobInfo, Capabilities, DeleteResult, Opened, Stored, WriteOptions
-from .files import CHUNK_BYTES, Draft, Files, OpenedFile, clock
+from .files import CHUNK_BYTES, Files, OpenedFile, clock
 from .folders import Descriptor
 from .threads import Threads
 
