@@ -35,7 +35,7 @@ from .driver import (
 )
 from .layers import Observe, StoreMetrics
 
-__all__ = ["BlobStore", "Driver", "StoreMetrics", "mapped", "open_blob"]
+__all__ = ["BlobStore", "Driver", "StoreMetrics", "check_physical", "mapped", "open_blob"]
 
 MAX_PIECE_BYTES = 8 * 2**20
 _MAX_KEY_BYTES = 1024
