@@ -64,7 +64,7 @@ async def removed(tx: Txn, namespace: str, physical_keys: Sequence[str], started
 
     A row that is not due at `started_at` (it changed meanwhile) is left alone. Returns how many rows were dropped.
     """
-    dropped = 0
+    dropped = dropped_bytes = 0
     values = await tx.get_many([garbage_key(namespace, key) for key in physical_keys])
     for key, value in zip(physical_keys, values, strict=True):
         row = decode(Condemned, value) if value is not None else None
@@ -73,11 +73,12 @@ async def removed(tx: Txn, namespace: str, physical_keys: Sequence[str], started
         tx.clear(garbage_due_key(namespace, row.due, key))
         if row.dead <= started_at:
             tx.clear(garbage_key(namespace, key))
-            tx.add(counter_key(namespace, "garbage"), -1)
-            tx.add(counter_key(namespace, "garbage_bytes"), -row.size_bytes)
             dropped += 1
+            dropped_bytes += row.size_bytes
         else:
             _move(tx, namespace, key, row, row.dead)
+    tx.add(counter_key(namespace, "garbage"), -dropped)
+    tx.add(counter_key(namespace, "garbage_bytes"), -dropped_bytes)
     return dropped
 
 

@@ -51,7 +51,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: str
     after: Position = Position("")
     limit: int
-    scan_budget: int = 10_000
+    scan_budget: int = 4_000
     open_budget: int = 100
     looked: frozenset[str] = frozenset()
 
