@@ -35,6 +35,8 @@ class Continuations:
             raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raw = b""
+        if base64.urlsafe_b64encode(raw).decode().rstrip("=") != token:
+            raw = b""  # base64 has several spellings of one value
         digest, payload = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
         if not payload or not hmac.compare_digest(digest, self._digest(scope, payload)):
             raise PrismError(
