@@ -21,6 +21,7 @@ from prism.blob import BlobStore
 from prism.blob.memory import MemoryDriver as MemoryBlobs
 from prism.config import Config, load
 from prism.continuation import Continuations
+from prism.errors import PrismError
 from prism.identifiers import version_ids
 from prism.keys import Layout
 from prism.meta import Meta
@@ -29,6 +30,7 @@ from prism.meta.memory import MemorySpace
 from prism.namespaces import Namespace, Namespaces, Tasks, rules_of
 from prism.objects import ObjectStore
 from prism.server.http import http_app
+from prism.server.http_exchange import Reply, refused
 from prism.server.services import Services
 from prism.serving.protocol import bounded_protocol
 from prism.uploads import Uploads
@@ -142,13 +144,18 @@ async def served(config: Config, policy: Policy | None = None, wrap_blob: Wrap =
 
 
 @contextlib.asynccontextmanager
-async def listening(app: ASGIApp, config: Config, connections: set[Any] | None = None) -> AsyncIterator[int]:
+async def listening(
+    app: ASGIApp,
+    config: Config,
+    connections: set[Any] | None = None,
+    refused: Callable[[PrismError, str], Reply] = refused,
+) -> AsyncIterator[int]:
     """An application behind the protocol that serves it in earnest; `connections` holds those that are open."""
     settings = uvicorn.Config(app, lifespan="off", ws="none", access_log=False, log_config=None)
     settings.load()
     state = ServerState()
     state.connections = set() if connections is None else connections
-    protocol = bounded_protocol(config.limits.max_header_bytes, config.limits.idle_seconds)
+    protocol = bounded_protocol(config.limits, refused)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         lambda: protocol(config=settings, server_state=state, app_state={}), "127.0.0.1", 0

@@ -1,12 +1,16 @@
 """Hostile names, headers and bodies over HTTP: stored and found exactly, or refused with a code; nothing in between."""
 
+import json
 import unicodedata
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from http_support import OBJECTS, Served, asked, configured, raw, served
+from http_support import OBJECTS, Served, asked, configured, listening, raw, served
+
+from prism.server.s3 import s3_app
+from prism.server.s3_exchange import refused as s3_refused
 
 
 @pytest.fixture
@@ -195,14 +199,38 @@ async def test_heads_that_could_be_read_in_two_ways(prism: Served, lines: tuple[
     async with raw(prism.port) as connection:
         head = b"\r\n".join([b"PUT /v1/namespaces/things/objects/k HTTP/1.1", *lines, b"", b""])
         await connection.send(head + b"0\r\n\r\n")
-        assert (await connection.answer()).status == 400
+        answer = await connection.answer()
+        assert (answer.status, answer.code) == (400, "INVALID_ARGUMENT")
+        assert json.loads(answer.body)["error"]["request_id"] == answer.headers["x-request-id"]
     assert (await prism.client.get(f"{OBJECTS}/k")).status_code == 404
 
 
 async def test_a_head_without_end(prism: Served) -> None:
     async with raw(prism.port) as connection:
         await connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000)
-        assert (await connection.answer()).status == 431
+        answer = await connection.answer()
+        assert (answer.status, answer.code) == (431, "TOO_LARGE")
+        assert json.loads(answer.body)["error"]["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_what_is_no_http_is_told_so_in_the_words_of_s3(prism: Served) -> None:
+    async with listening(s3_app(prism.services), prism.config, refused=s3_refused) as port, raw(port) as connection:
+        await connection.send(b"\x16\x03\x01 hello\r\n\r\n")
+        answer = await connection.answer()
+    assert (answer.status, answer.headers["content-type"]) == (400, "application/xml")
+    assert b"<Code>InvalidArgument</Code>" in answer.body
+    assert f"<RequestId>{answer.headers['x-amz-request-id']}</RequestId>".encode() in answer.body
+
+
+async def test_a_connection_too_many_is_told_so_and_those_before_it_are_served(tmp_path: Path) -> None:
+    config = configured(tmp_path, limits__max_connections=3)
+    async with served(config) as prism, raw(prism.port), raw(prism.port), raw(prism.port) as second:
+        await second.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await second.answer()).status == 200
+        answer = await asked(prism.port, "/healthz")
+        assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "RATE_LIMITED", "1")
+        await second.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await second.answer()).status == 200
 
 
 async def test_conditions_in_several_lines_are_one_list(prism: Served) -> None:

@@ -20,7 +20,18 @@ from .services import Services
 from .status import STATUS
 from .transfer import Pace
 
-__all__ = ["ErrorReply", "Receive", "Reply", "Request", "Send", "decoded", "error_reply", "json_reply", "refusal"]
+__all__ = [
+    "ErrorReply",
+    "Receive",
+    "Reply",
+    "Request",
+    "Send",
+    "decoded",
+    "error_reply",
+    "json_reply",
+    "refusal",
+    "refused",
+]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -83,6 +94,13 @@ def error_reply(error: PrismError, request_id: str) -> Reply:
         headers.append((b"content-range", f"bytes */{error.context['size_bytes']}".encode()))
     told = ErrorInfo(str(error.code), error.message, request_id, error.retryable, error.context)
     return json_reply(ErrorReply(told), status, headers)
+
+
+def refused(error: PrismError, request_id: str) -> Reply:
+    """What a caller is told when no request came of what he sent."""
+    reply = error_reply(error, request_id)
+    status = 431 if error.code is ErrorCode.TOO_LARGE else reply.status
+    return Reply(status, [*reply.headers, (b"x-request-id", request_id.encode())], reply.body)
 
 
 def _unmodified(error: PrismError) -> list[Header]:

@@ -20,7 +20,7 @@ from .services import Services
 from .status import STATUS
 from .transfer import Pace
 
-__all__ = ["S3Request", "error_reply", "invalid", "unimplemented", "xml_reply"]
+__all__ = ["S3Request", "error_reply", "invalid", "refused", "unimplemented", "xml_reply"]
 
 _STATUS_OF: Mapping[str, HTTPStatus] = {
     "MethodNotAllowed": HTTPStatus.METHOD_NOT_ALLOWED,
@@ -135,6 +135,13 @@ def error_reply(error: PrismError, method: str, path: str, request_id: str) -> R
     parts = [element("Code", code), element("Message", error.message), element("Resource", path)]
     parts += [element(_SHOWN[name], value) for name, value in error.context.items() if name in _SHOWN]
     return Reply(status, [_XML, *headers], document("Error", [*parts, element("RequestId", request_id)]))
+
+
+def refused(error: PrismError, request_id: str) -> Reply:
+    """What a caller is told when no request came of what he sent."""
+    reply = error_reply(error, "", "", request_id)
+    status = 431 if error.code is ErrorCode.TOO_LARGE else reply.status
+    return Reply(status, [*reply.headers, (b"x-amz-request-id", request_id.encode())], reply.body)
 
 
 def _validators(context: Mapping[str, str]) -> list[Header]:

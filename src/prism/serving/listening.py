@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 
 from ..app import App
 from ..config import Config, Endpoint
+from ..errors import PrismError
+from ..server.http_exchange import Reply
 from .protocol import bounded_protocol
 from .roles import Roles
 from .sockets import address_of, bound, check_free
@@ -57,17 +59,19 @@ async def _start(
     if "api" in roles:
         from ..server.grpc import start_grpc
         from ..server.http import http_app
+        from ..server.http_exchange import refused
 
         rpc = await start_grpc(app.services, server.grpc.address, server.tls, share_port=shared)
         serving.stops.append(lambda: rpc.stop(server.shutdown_seconds))
         serving.endpoints["grpc"] = rpc.address
-        serving.stops.append(await _serve_http(http_app(app.services), sockets["http"], app.config))
+        serving.stops.append(await _serve_http(http_app(app.services), refused, sockets["http"], app.config))
         serving.endpoints["http"] = _url(app.config, server.http, sockets["http"])
     if "s3" in roles:
         from ..server.s3 import s3_app
+        from ..server.s3_exchange import refused as s3_refused
 
         app.s3_url.listens_at(_url(app.config, server.s3, sockets["s3"]))
-        serving.stops.append(await _serve_http(s3_app(app.services), sockets["s3"], app.config))
+        serving.stops.append(await _serve_http(s3_app(app.services), s3_refused, sockets["s3"], app.config))
         serving.endpoints["s3"] = _url(app.config, server.s3, sockets["s3"])
     if "janitor" in roles:
         serving.stops.append(_run_janitor(app, serving.failed))
@@ -131,13 +135,15 @@ class _Server(uvicorn.Server):
         await self.shutdown(sockets=[self._sock])
 
 
-async def _serve_http(application: ASGIApp, sock: socket.socket, config: Config) -> Callable[[], Awaitable[None]]:
+async def _serve_http(
+    application: ASGIApp, refused: Callable[[PrismError, str], Reply], sock: socket.socket, config: Config
+) -> Callable[[], Awaitable[None]]:
     """Begin to serve; what is returned stops it, in `shutdown_seconds` at most."""
     limits, tls = config.limits, config.server.tls
     server = _Server(
         uvicorn.Config(
             application,
-            http=bounded_protocol(limits.max_header_bytes, limits.idle_seconds),
+            http=bounded_protocol(limits, refused),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -145,7 +151,6 @@ async def _serve_http(application: ASGIApp, sock: socket.socket, config: Config)
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
-            limit_concurrency=limits.max_connections,
             timeout_keep_alive=max(1, int(limits.idle_seconds)),
             timeout_graceful_shutdown=config.server.shutdown_seconds,  # type: ignore[arg-type]  # a float will do
             ssl_certfile=tls.cert_file if tls else None,

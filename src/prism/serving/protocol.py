@@ -1,25 +1,31 @@
 """HTTP/1.1 connections with the bounds that uvicorn leaves open: the size of a request's head, and the time for it.
 
-A head of more than `max_head_bytes` is answered 431; one that is not there after `idle_seconds` ends its connection,
-and so does a connection that sends nothing at all. Bodies are the application's affair: it knows what a transfer may
-take.
+A head of more than `max_head_bytes`, one that is no HTTP, and one on a connection beyond `max_connections` are answered
+here, in the words of the API that is served, and end their connection. A head that is not there after `idle_seconds`
+ends it, too, and so does a connection that sends nothing at all. Bodies are the application's affair: it knows what a
+transfer may take.
 """
 
 import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..config import Limits
+from ..errors import ErrorCode, PrismError
+from ..identifiers import new_request_id
+from ..server.http_exchange import Reply
+
 __all__ = ["bounded_protocol"]
 
-_BODY = b'{"error": {"code": "TOO_LARGE", "message": "the headers of the request are too large"}}'
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
-)
+_NO_HTTP = PrismError(ErrorCode.INVALID_ARGUMENT, "this is not a request of HTTP/1.1")
+_TOO_LARGE = PrismError(ErrorCode.TOO_LARGE, "the headers of the request are too large")
+_TOO_MANY = PrismError(ErrorCode.RATE_LIMITED, "too many connections are open")
 
 
-class _HeadTooLarge(Exception):
+class _Refused(Exception):
     """Stops the parser; the connection is answered and closed."""
 
 
@@ -57,15 +63,16 @@ class _Joined:
         self._transport.close()
 
 
-def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpToolsProtocol]:
-    """The protocol class of one server."""
+def bounded_protocol(limits: Limits, refused: Callable[[PrismError, str], Reply]) -> type[HttpToolsProtocol]:
+    """The protocol class of one server; `refused` says in its API's words what no request came of, by a request id."""
+    max_head_bytes, idle_seconds = limits.max_header_bytes, limits.idle_seconds
 
     class BoundedProtocol(HttpToolsProtocol):
         _timer: asyncio.TimerHandle | None = None
         _stuck: asyncio.TimerHandle | None = None
         _piece_bytes = 0
         _head_bytes = 0
-        _too_large = False
+        _refusal = _NO_HTTP
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
             super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # a transport in all it does
@@ -93,7 +100,7 @@ def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpTools
                 self._head_bytes += len(data)
             super().data_received(data)
             if self._timer is not None and self._head_bytes > max_head_bytes and not self.transport.is_closing():
-                self._too_large = True
+                self._refusal = _TOO_LARGE
                 self.send_400_response("")
 
         def on_message_begin(self) -> None:
@@ -103,16 +110,16 @@ def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpTools
         def on_headers_complete(self) -> None:
             self._stop_waiting()
             if self._head_bytes > max_head_bytes and self._measured() > max_head_bytes:
-                self._too_large = True
-                raise _HeadTooLarge
+                self._refusal = _TOO_LARGE
+                raise _Refused
+            if len(self.connections) > limits.max_connections:
+                self._refusal = _TOO_MANY
+                raise _Refused
             super().on_headers_complete()
 
         def send_400_response(self, msg: str) -> None:
             self._stop_waiting()
-            if not self._too_large:
-                super().send_400_response(msg)
-                return
-            self.transport.write(_TOO_LARGE)
+            self.transport.write(_serialised(refused(self._refusal, new_request_id())))
             self.transport.close()
 
         def _measured(self) -> int:
@@ -134,3 +141,10 @@ def bounded_protocol(max_head_bytes: int, idle_seconds: float) -> type[HttpTools
             self.transport.close()
 
     return BoundedProtocol
+
+
+def _serialised(reply: Reply) -> bytes:
+    status = HTTPStatus(reply.status)
+    headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body)), (b"connection", b"close")]
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), *(name + b": " + value for name, value in headers)]
+    return b"\r\n".join([*lines, b"", reply.body])
