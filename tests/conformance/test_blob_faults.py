@@ -110,10 +110,11 @@ async def test_a_late_write_appears_after_its_call_failed(faulty: FaultyBlob) ->
     assert await content_of(store, "k") == WHOLE
 
 
-async def test_a_backend_without_a_driver_is_named() -> None:
-    error = await refused(open_blob(S3Store(bucket="abc")))
+async def test_a_backend_without_a_driver_is_named_with_its_namespace_and_what_is_allowed() -> None:
+    error = await refused(open_blob(S3Store(bucket="abc"), name="user-uploads"))
     assert error.code is ErrorCode.UNIMPLEMENTED
-    assert "s3" in error.message
+    assert error.message.startswith("namespaces.user-uploads.backend: there is no driver yet for minio and s3;")
+    assert error.message.endswith("local, memory")
 
 
 # -- retry

@@ -13,7 +13,7 @@ from datetime import datetime
 
 import msgspec
 
-from ..config import GCSStore, LocalStore, MemoryStore, StoreConfig
+from ..config import GCSStore, LocalStore, MemoryStore, S3Store, StoreConfig
 from ..errors import ErrorCode, PrismError
 from ..model import ByteRange
 from .driver import (
@@ -78,8 +78,9 @@ async def open_blob(
             what = f"cannot be used: {error.strerror}"
             raise PrismError(ErrorCode.STORE_DOWN, f"the store's folder {str(store.root)!r} {what}") from error
     else:
-        backend = "gcs" if isinstance(store, GCSStore) else str(store.__struct_config__.tag)
-        raise PrismError(ErrorCode.UNIMPLEMENTED, f"backend {backend!r} is not served yet: local and memory are")
+        backend = "minio and s3" if isinstance(store, S3Store) else "gcs" if isinstance(store, GCSStore) else "azure"
+        what = f"there is no driver yet for {backend}; allowed so far: local, memory"
+        raise PrismError(ErrorCode.UNIMPLEMENTED, f"namespaces.{name}.backend: {what}")
     driver = wrap(driver)
     return BlobStore(driver if metrics is None else Observe(driver, metrics, name))
 
