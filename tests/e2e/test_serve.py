@@ -1,5 +1,6 @@
 """`prism serve` as a person meets it: first start, what it refuses, how it stops."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -260,6 +261,31 @@ def test_a_connection_that_sends_nothing_is_ended(tmp_path):
             with socket.create_connection((host, int(port)), timeout=10) as connection:
                 connection.sendall(sent)
                 assert connection.recv(1000) == b""
+
+
+def test_memory_of_slow_callers_is_given_back_when_they_leave(tmp_path):
+    with serving(tmp_path / "data") as program, PrismClient("user-uploads", endpoint=program.grpc) as client:
+        client.put_object("", "large", bytes(16 << 20))
+        before = _resident_bytes(program)
+        channels = [PrismClient("user-uploads", endpoint=program.grpc) for _ in range(20)]
+        with contextlib.ExitStack() as slow:
+            for channel in channels:
+                slow.enter_context(channel)
+                slow.enter_context(channel.get_object("", "large"))
+            host, _, port = program.http.removeprefix("http://").rpartition(":")
+            for number in range(150):
+                connection = slow.enter_context(socket.create_connection((host, int(port)), timeout=20))
+                asked = b"GET" if number % 2 else b"PUT"
+                connection.sendall(asked + f" {OBJECTS}/large HTTP/1.1\r\nHost: {host}\r\n".encode())
+                connection.sendall(b"\r\n" if number % 2 else b"Content-Length: 9999999\r\n\r\n" + bytes(99_999))
+            until(lambda: _resident_bytes(program) > before + (60 << 20), "the callers cost memory")
+            for number in range(400):
+                client.put_object("", f"small/{number}", bytes(2000))
+        until(lambda: _resident_bytes(program) < before + (40 << 20), "memory is given back")
+
+
+def _resident_bytes(program):
+    return int(Path(f"/proc/{program.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_no_secret_is_in_what_it_says(tmp_path):

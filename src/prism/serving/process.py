@@ -21,6 +21,7 @@ from ..config import Config
 from ..errors import PrismError
 from ..identifiers import utc_now
 from .listening import listening
+from .memory import give_back
 from .roles import Roles
 
 __all__ = ["READY", "announce", "run", "serve", "stop_on_signals"]
@@ -58,7 +59,9 @@ async def serve(config: Config, roles: Roles, *, shared: bool = False) -> None:
         if not stop.is_set():
             announce(serving.endpoints)
         serving.failed.add_done_callback(lambda _: stop.set())
+        trimming = asyncio.ensure_future(give_back())
         await stop.wait()
+        trimming.cancel()
         if serving.failed.done():
             serving.failed.result()
 
