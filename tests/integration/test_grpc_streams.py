@@ -200,15 +200,16 @@ class TestBounds:
                 assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert served_here.shelf.committed == ["k"]
 
-    async def test_more_requests_than_allowed_are_told_to_come_back(self) -> None:
+    @pytest.mark.parametrize("own_connections", [1, 0])
+    async def test_more_requests_than_allowed_are_told_to_come_back(self, own_connections: int) -> None:
         async with served(max_requests=2) as one:
             one.shelf.may_read.clear()
-            channels = [channel(one, ("grpc.use_local_subchannel_pool", 1)) for _ in range(3)]
+            channels = [channel(one, ("grpc.use_local_subchannel_pool", own_connections)) for _ in range(3)]
             heads = [opened.unary_unary(f"{OBJECTS}HeadObject") for opened in channels]
             waiting = [asyncio.ensure_future(_answer(head(HEAD))) for head in heads[:2]]
             await until(lambda: len(one.shelf.begun) == 2)
             with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await heads[2](HEAD)
+                await heads[2](HEAD, timeout=10)
             assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert info_of(failed.value).reason == "RATE_LIMITED"
             assert info_of(failed.value).metadata["retryable"] == "true"

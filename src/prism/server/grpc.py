@@ -83,7 +83,8 @@ def _options(limits: Limits, share_port: bool) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", _MAX_RECEIVE_BYTES),
         ("grpc.max_metadata_size", limits.max_header_bytes),
         ("grpc.absolute_max_metadata_size", limits.max_header_bytes),
-        ("grpc.max_concurrent_streams", limits.max_requests),
+        # More than are served, so that one connection's further requests are answered and not held back unheard.
+        ("grpc.max_concurrent_streams", 2 * limits.max_requests),
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
         ("grpc.keepalive_time_ms", _KEEPALIVE_SECONDS * 1000),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_SECONDS * 1000),
