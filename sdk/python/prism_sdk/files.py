@@ -1,6 +1,7 @@
 """Files on this side of a transfer: reading with progress, and writing beside the target so that it appears whole."""
 
 import contextlib
+import errno
 import mimetypes
 import os
 import tempfile
@@ -49,8 +50,18 @@ class CountedFile:
 
 @contextlib.contextmanager
 def landing(path: AnyPath) -> Iterator[IO[bytes]]:
-    """A file that takes `path`'s place when all is written, and leaves nothing when that fails."""
+    """A file that takes `path`'s place when all is written, and leaves nothing when that fails. A link stays: the file
+    behind it is replaced. A device or pipe is written as it is. Errors: IsADirectoryError, FileNotFoundError."""
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            yield file
+        return
+    target = target.resolve()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
     handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
