@@ -18,6 +18,7 @@ class CuttingProxy:
         self.cuts: list[int] = []
         self.connections = 0
         self.address = ""
+        self._open: set[asyncio.StreamWriter] = set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["CuttingProxy"]:
@@ -29,8 +30,14 @@ class CuttingProxy:
         finally:
             server.close()
 
+    def cut(self) -> None:
+        """Cut all connections now."""
+        for writer in self._open:
+            writer.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._open.add(writer)
         left = self.cuts.pop(0) if self.cuts else 1 << 60
         host, _, port = self._target.rpartition(":")
         up_reader, up_writer = await asyncio.open_connection(host, int(port))
@@ -44,6 +51,7 @@ class CuttingProxy:
         except ConnectionError:
             pass
         finally:
+            self._open.discard(writer)
             upwards.cancel()
             writer.transport.abort()
             up_writer.transport.abort()
