@@ -153,7 +153,8 @@ class Driver(Protocol):
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Store the whole of `chunks` under `key`, durable when it returns, visible whole or not at all.
 
-        Raises `AlreadyExists` with `create_only`. An exception from `chunks` or the gate comes out unchanged.
+        Raises `AlreadyExists` with `create_only`. An exception from `chunks` or the gate comes out unchanged. A put
+        that fails or is cancelled takes nothing back that was visible: somebody may have referenced it.
         """
         ...
 
@@ -161,7 +162,9 @@ class Driver(Protocol):
         """Open the bytes (a zero-length object gives an empty body). `if_match` pins the store's etag."""
         ...
 
-    async def head(self, key: str) -> BlobInfo: ...
+    async def head(self, key: str) -> BlobInfo:
+        """What the store says of a key; those bytes are durable when it returns, since a reference may follow."""
+        ...
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:
         """Delete; idempotent; a result per key in the given order; durable when it returns. At most 1,000 keys."""

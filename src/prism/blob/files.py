@@ -69,9 +69,18 @@ class OpenedFile(NamedTuple):
 class Files:
     """The files below one root. `anonymous` and `attributes` say what the filesystem can do."""
 
-    def __init__(self, root: Path, *, anonymous: bool = True, attributes: bool = True, folded: bool = False) -> None:
-        _make_root(root)
-        self.folders = Folders(str(root))
+    def __init__(
+        self,
+        root: Path,
+        *,
+        anonymous: bool = True,
+        attributes: bool = True,
+        folded: bool = False,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        _make_root(root, sync)
+        self._sync = sync
+        self.folders = Folders(str(root), sync=sync)
         self._drafts = Drafts(self.folders.root, anonymous=anonymous)
         self._attributes = attributes
         self.folders.folded = folded or self._drafts.folds
@@ -104,7 +113,7 @@ class Files:
             if not self._attributes or not _set_attribute(draft.fd, fields):
                 draft.sidecar = fields
             failpoint("blob.local.before_fsync")
-            os.fsync(draft.fd)
+            self._sync(draft.fd)
             failpoint("blob.local.after_fsync")
             draft.etag = _etag(os.fstat(draft.fd))
         return draft
@@ -120,25 +129,23 @@ class Files:
         return self.complete(draft, (), msgspec.structs.replace(options, observe=None))
 
     def publish(self, draft: Draft, key: str, until: float, create_only: bool) -> Draft:
-        """Link a complete draft to its key and make that durable; TimeoutError, and nothing done, after `until`."""
+        """Link a complete draft to its key and make that durable; TimeoutError, and nothing done, after `until`.
+
+        Once linked it stays, whatever fails: somebody may have recognised it.
+        """
         with discarding(draft):
             path, name = split(key)
-            name = self.folders.name(name)
-            folder = self._link(draft, path, name, until, create_only)
-            try:
-                failpoint("blob.local.after_rename")
-                failpoint("blob.local.before_folder_fsync")
-                os.fsync(folder.fd)
-                failpoint("blob.local.after_folder_fsync")
-            except BaseException:
-                _unlink(folder, name)
-                raise
+            folder = self._link(draft, path, self.folders.name(name), until, create_only)
+            failpoint("blob.local.after_rename")
+            failpoint("blob.local.before_folder_fsync")
+            self._sync(folder.fd)
+            failpoint("blob.local.after_folder_fsync")
         draft.close()
         return draft
 
     def open(self, key: str, byte_range: ByteRange | None, if_match: str | None, keep: bool = False) -> OpenedFile:
         """Open for reading and read the first piece. `keep`: hand out the descriptor in any case."""
-        descriptor, info = self._open(key)
+        descriptor, info, _ = self._open(key)
         if if_match is not None and if_match != info.etag:
             raise EtagMismatch(key)
         at, length = (0, info.size_bytes) if byte_range is None else (byte_range.offset, byte_range.length)
@@ -149,8 +156,10 @@ class Files:
         return OpenedFile(info, descriptor if more else None, first)
 
     def head(self, key: str) -> BlobInfo:
-        """What is known of a file."""
-        return self._open(key)[1]
+        """What is known of a file, made durable first: its writer may not have come so far, and what is seen counts."""
+        _, info, folder = self._open(key)
+        self._sync(folder.fd)
+        return info
 
     def delete(self, keys: Sequence[str]) -> list[DeleteResult]:
         """Remove files and their sidecars, sync their folders, remove folders that are empty now."""
@@ -218,7 +227,7 @@ class Files:
         """One that lies there alone is left over from a crash; one of existing bytes stays."""
         draft = self._drafts.new()
         write_all(draft.fd, [fields])
-        os.fsync(draft.fd)
+        self._sync(draft.fd)
         try:
             draft.link(folder, name + _SIDECAR)
         except FileExistsError:
@@ -228,7 +237,7 @@ class Files:
         finally:
             draft.close()
 
-    def _open(self, key: str) -> tuple[Descriptor, BlobInfo]:
+    def _open(self, key: str) -> tuple[Descriptor, BlobInfo, Folder]:
         try:
             descriptor, folder, name = self._find(key)
         except OSError as error:
@@ -246,7 +255,7 @@ class Files:
             content_type=fields.content_type,
             metadata=fields.metadata,
         )
-        return descriptor, info
+        return descriptor, info, folder
 
     def _find(self, key: str) -> tuple[Descriptor, Folder, str]:
         path, name = split(key)
@@ -277,7 +286,7 @@ class Files:
                 if error.errno not in _ABSENT:
                     errors[key] = error
         try:
-            os.fsync(folder.fd)
+            self._sync(folder.fd)
         except OSError as error:
             return {key: error for key, _ in names}
         self.folders.remove_empty(path)
@@ -330,7 +339,7 @@ def _unlink(folder: Folder, name: str) -> None:
         os.unlink(name + _SIDECAR, dir_fd=folder.fd)
 
 
-def _make_root(root: Path) -> None:
+def _make_root(root: Path, sync: Callable[[int], None]) -> None:
     """The root, its entry durable when it is new."""
     missing = [root]
     while not missing[-1].exists():
@@ -338,4 +347,4 @@ def _make_root(root: Path) -> None:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in missing[1:]:
         parent = Descriptor(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        os.fsync(parent.fd)
+        sync(parent.fd)

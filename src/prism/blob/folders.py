@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 __all__ = ["ATTEMPTS", "FOLDER_FLAGS", "OWN", "Descriptor", "Folder", "Folders", "split"]
 
@@ -71,7 +71,8 @@ class _Removed(Exception):
 class Folders:
     """The folders below `root`. `folded`: the filesystem takes names for equal that differ in case or Unicode form."""
 
-    def __init__(self, root: str, folded: bool = False) -> None:
+    def __init__(self, root: str, folded: bool = False, sync: Callable[[int], None] = os.fsync) -> None:
+        self._sync = sync
         self.root = Folder(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), durable=True)
         self.folded = folded
         self._recent: OrderedDict[str, Folder] = OrderedDict()
@@ -170,7 +171,7 @@ class Folders:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=folder.fd)
         child = Folder(os.open(name, FOLDER_FLAGS, dir_fd=folder.fd), durable=True)
-        os.fsync(folder.fd)
+        self._sync(folder.fd)
         return child
 
     def _remember(self, path: str, folder: Folder) -> None:

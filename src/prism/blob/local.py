@@ -34,16 +34,20 @@ async def open_local(
     anonymous: bool = True,
     attributes: bool = True,
     folded: bool = False,
+    sync: Callable[[int], None] = os.fsync,
 ) -> "LocalDriver":
     """Open the store below `root`, which is made if it is missing. OSError when it cannot be used.
 
     A write that a busy disk kept from being linked for `late_write_seconds` fails instead. `anonymous` false keeps
     drafts in a temporary folder, `attributes` false keeps fields in sidecars, `folded` writes names in small
-    ASCII letters: what the driver does by itself where the filesystem asks for it.
+    ASCII letters: what the driver does by itself where the filesystem asks for it. `sync` makes a descriptor's content
+    durable.
     """
     pool = Threads(threads, "prism-store")
     try:
-        files = await pool.run(lambda: Files(root, anonymous=anonymous, attributes=attributes, folded=folded))
+        files = await pool.run(
+            lambda: Files(root, anonymous=anonymous, attributes=attributes, folded=folded, sync=sync)
+        )
     except BaseException:
         await pool.close()
         raise
@@ -90,7 +94,7 @@ class LocalDriver:
             draft = await writing.complete(pieces, options)
             return await self._publish(writing, draft, key, options)
         except BaseException:
-            await self._to_end(writing.discard(key))
+            await self._to_end(writing.discard())
             raise
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
@@ -100,7 +104,7 @@ class LocalDriver:
             draft = await writing.copy(source, if_match, options)
             return await self._publish(writing, draft, key, options)
         except BaseException:
-            await self._to_end(writing.discard(key))
+            await self._to_end(writing.discard())
             raise
 
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
@@ -156,7 +160,6 @@ class _Writing:
         self._threads = threads
         self._draft: Draft | None = None
         self._job: asyncio.Future[Draft] | None = None
-        self._publishing = False
 
     async def append(self, pieces: Sequence[bytes], observe: Callable[[bytes], None] | None) -> None:
         """Begin to write the pieces, when those before them are written."""
@@ -176,7 +179,6 @@ class _Writing:
 
     async def publish(self, draft: Draft, key: str, until: float, create_only: bool) -> None:
         """Link the draft, if that can be done by then."""
-        self._publishing = True
         self._job = self._threads.run(self._files.publish, draft, key, until, create_only)
         try:
             await asyncio.shield(self._job)
@@ -184,8 +186,8 @@ class _Writing:
             draft.abandoned = True
             raise
 
-    async def discard(self, key: str) -> None:
-        """Leave nothing: neither the draft nor, if the caller left while it was being linked, the file."""
+    async def discard(self) -> None:
+        """Leave no draft. What was linked before the caller left stays for whoever has seen it."""
         if self._job is None:
             return
         await asyncio.wait([self._job])
@@ -194,8 +196,6 @@ class _Writing:
         draft = self._job.result()
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             await self._threads.run(draft.close)
-            if self._publishing:
-                await self._threads.run(self._files.delete, [key])
 
     async def _finished(self) -> None:
         if self._job is not None:
