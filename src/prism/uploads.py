@@ -181,13 +181,13 @@ async def _promise(space: Namespace, bucket: str, key: str, until: datetime, opt
         precondition=options.precondition,
     )
 
-    async def body(tx: Txn) -> None:
-        await promises.promise(tx, space.rules, wanted)
+    async def body(tx: Txn) -> PromiseRow:
+        return await promises.promise_url(tx, space.rules, wanted)
 
     failpoint("uploads.presign.before_promise")
-    await space.meta.transact(space.name, body, promises.promise_reads(space.rules))
+    made = await space.meta.transact(space.name, body, promises.promise_reads(space.rules))
     failpoint("uploads.presign.after_promise")
-    return wanted
+    return made
 
 
 async def _find(space: Namespace, bucket: str, key: str, upload_id: str) -> PromiseRow | None:

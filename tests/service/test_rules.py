@@ -226,11 +226,13 @@ class TestRule3Settle:
         assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
 
     async def test_a_key_has_at_most_32_open_uploads(self, world: World, prism: Process) -> None:
+        once = {"metadata": {"a": "b"}}
         for _ in range(32):
-            await prism.presign_put("k")
-        with pytest.raises(PrismError) as caught:
-            await prism.presign_put("k")
-        assert caught.value.code is ErrorCode.TOO_MANY_UPLOADS
+            await prism.presign_put("k", **once)
+        for options in (once, {}):
+            with pytest.raises(PrismError) as caught:
+                await prism.presign_put("k", **options)
+            assert caught.value.code is ErrorCode.TOO_MANY_UPLOADS
         await prism.presign_put("k2")
         await prism.put("k", b"puts are not counted")
 

@@ -87,6 +87,38 @@ class TestKeeping:
         assert second.version_id != upload
         assert await prism.get("k") == b"second"
 
+    async def test_a_key_may_be_presigned_again_and_again(self, world: World, prism: Process) -> None:
+        made = []
+        for _ in range(70):
+            world.clock.forward(1)
+            made.append(await presign(prism, "PUT", "k"))
+        uploads = [parse_qs(urlsplit(url.url).query)["x-prism-upload"][0] for url in made]
+        promised = (await world.promised()).values()
+        assert len(promised) == len(set(uploads)) == 32
+        assert max(promise.writable_until for promise in promised) == made[-1].expires_at
+        for number, upload in ((0, uploads[69]), (1, uploads[69]), (2, uploads[0])):
+            await prism.keep("k", upload, f"{number}".encode())
+            assert await prism.get("k") == f"{number}".encode()
+
+    async def test_a_shared_promise_lives_as_long_as_its_last_url(self, world: World, prism: Process) -> None:
+        for _ in range(33):
+            upload = await prism.presign_put("k", seconds=600)
+            world.clock.forward(10)
+        world.clock.forward(595)  # the first URL of this promise has ended, the last has not
+        await prism.keep("k", upload, b"in time")
+        assert await prism.get("k") == b"in time"
+
+    async def test_a_promise_from_before_a_deletion_is_not_shared(self, world: World, prism: Process) -> None:
+        for _ in range(32):
+            await prism.presign_put("a/k")
+        await prism.delete_folder("a/")
+        with pytest.raises(PrismError) as caught:
+            await prism.presign_put("a/k")
+        assert caught.value.code is ErrorCode.TOO_MANY_UPLOADS
+        await prism.rounds()
+        await prism.keep("a/k", await prism.presign_put("a/k"), b"new life")
+        assert await prism.get("a/k") == b"new life"
+
     @pytest.mark.parametrize(
         "options",
         [

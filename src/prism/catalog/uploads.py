@@ -40,6 +40,7 @@ __all__ = [
     "overdue_writers",
     "promise",
     "promise_reads",
+    "promise_url",
     "renew",
     "require_bucket",
     "standing",
@@ -81,6 +82,22 @@ async def promise(tx: Txn, rules: Rules, wanted: PromiseRow) -> list[PromiseRow]
     tx.set(promise_key(rules.namespace, row), encode(row))
     tx.add(counter_key(rules.namespace, "uploads"), 1)
     return others
+
+
+async def promise_url(tx: Txn, rules: Rules, wanted: PromiseRow) -> PromiseRow:
+    """Make a client's promise for a URL. Where the key has as many open ones as it may have, a URL that works more than
+    once shares the one of the same declaration that would end first, which is renewed; returns the promise to name."""
+    others = await open_uploads(tx, rules, wanted.bucket, wanted.key)
+    if len(others) >= rules.max_open_uploads and not wanted.bound:
+        for other in sorted(others, key=lambda row: row.writable_until):
+            if _says_the_same(other, wanted) and not isinstance(await standing(tx, rules, other), Refused):
+                return await renew(tx, rules, other, max(other.writable_until, wanted.writable_until))
+    await promise(tx, rules, wanted)
+    return wanted
+
+
+def _says_the_same(one: PromiseRow, other: PromiseRow) -> bool:
+    return (one.bound, one.content_type, one.ttl_seconds) == (other.bound, other.content_type, other.ttl_seconds)
 
 
 def _index(tx: Txn, rules: Rules, row: PromiseRow) -> None:
