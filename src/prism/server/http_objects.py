@@ -5,37 +5,31 @@ and is not known is refused, because a misspelt lifetime must not become the def
 headers in one piece, larger ones chunk by chunk as fast as their reader takes them.
 """
 
-import contextlib
 import re
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import msgspec
 
 from ..errors import ErrorCode, PrismError
-from ..model import Action, Conditions, Declared, ObjectInfo, ObjectRef, Precondition, PutOptions
-from ..objects import OpenObject
+from ..model import Action, Declared, ObjectInfo, ObjectRef, PutOptions
+from .conditions import conditions_of, precondition_of
 from .headers import (
     SANDBOX,
     Header,
     hex_of_base64,
     http_date,
     is_inert,
-    parse_date,
-    parse_etags,
-    parse_if_range,
     parse_range,
     read_text,
     write_text,
 )
 from .http_exchange import Reply, Request, json_reply
 from .http_routing import Answer, Parameter, Route
-from .transfer import incoming, send_chunks
+from .replying import send_object
+from .transfer import incoming
 
 __all__ = ["ROUTES", "DeleteReply", "PutReply", "put_reply"]
 
-_WHOLE_BYTES = 1 << 16
-"""Objects up to this size are answered in one piece."""
 _META = b"prism-meta-"
 _PUT_HEADERS = frozenset(
     {b"prism-ttl-seconds", b"prism-no-expiration", b"prism-checksum-sha256", b"prism-checksum-crc32c"}
@@ -94,23 +88,10 @@ async def _put(request: Request) -> Reply:
     length = request.headers.get(b"content-length")
     options = _put_options(request, None if length is None else int(length))
     ref = _ref(request)
-    info = await request.services.objects.put(request.caller, ref, _body(request, options.declared.size_bytes), options)
+    info = await request.services.objects.put(
+        request.caller, ref, incoming(request, options.declared.size_bytes), options
+    )
     return put_reply(info)
-
-
-def _body(request: Request, content_length: int | None) -> AsyncIterator[bytes]:
-    if not request.unread:
-        return _nothing()
-
-    def ended() -> None:
-        request.unread = False
-
-    return incoming(request.receive, request.pace, content_length, ended)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
 
 
 def _put_options(request: Request, content_length: int | None) -> PutOptions:
@@ -129,7 +110,7 @@ def _put_options(request: Request, content_length: int | None) -> PutOptions:
         metadata=_metadata(request),
         ttl=None if ttl is None else timedelta(seconds=int(ttl)),
         no_expiration=forever == "true",
-        precondition=_precondition(request),
+        precondition=precondition_of(request.headers),
         declared=_declared(request, content_length),
     )
 
@@ -146,18 +127,6 @@ def _metadata(request: Request) -> dict[str, str]:
         elif name not in _PUT_HEADERS:
             raise PrismError(ErrorCode.INVALID_ARGUMENT, f"header {name.decode('latin-1')[:80]} is not known here")
     return found
-
-
-def _precondition(request: Request) -> Precondition:
-    if b"if-match" not in request.headers and b"if-none-match" not in request.headers:
-        return _UNCONDITIONAL
-    return Precondition(
-        if_match=parse_etags("If-Match", request.text("if-match"), weak=False),
-        if_none_match=parse_etags("If-None-Match", request.text("if-none-match"), weak=True),
-    )
-
-
-_UNCONDITIONAL = Precondition()
 
 
 def _declared(request: Request, content_length: int | None) -> Declared:
@@ -177,7 +146,7 @@ def _declared(request: Request, content_length: int | None) -> Declared:
 
 
 async def _get(request: Request) -> Reply | None:
-    ref, conditions = _ref(request), _conditions(request)
+    ref, conditions = _ref(request), conditions_of(request.headers)
     wanted = parse_range(request.text("range"))
     objects = request.services.objects
     try:
@@ -189,54 +158,23 @@ async def _get(request: Request) -> Reply | None:
             raise
         opened = await objects.get(request.caller, ref, None, conditions)
     try:
-        return await _answer(request, opened)
+        return await send_object(request, opened, _object_headers(opened.info))
     finally:
         await opened.aclose()
 
 
-async def _answer(request: Request, opened: OpenObject) -> Reply | None:
-    length = opened.byte_range.length
-    headers = _object_headers(opened.info)
-    status = 200
-    if opened.partial:
-        status, first = 206, opened.byte_range.offset
-        headers.append((b"content-range", b"bytes %d-%d/%d" % (first, first + length - 1, opened.info.size_bytes)))
-    async with contextlib.aclosing(opened.chunks()) as chunks:  # type: ignore[type-var]  # an async generator
-        if length <= _WHOLE_BYTES:
-            return Reply(status, headers, b"".join([chunk async for chunk in chunks]))
-        await request.start(status, [*headers, (b"content-length", b"%d" % length)])
-        await send_chunks(chunks, request.receive, request.send, request.pace)
-    return None
-
-
 async def _head(request: Request) -> Reply:
-    info = await request.services.objects.head(request.caller, _ref(request), _conditions(request))
+    info = await request.services.objects.head(request.caller, _ref(request), conditions_of(request.headers))
     return Reply(200, _object_headers(info), length=info.size_bytes)
 
 
 async def _delete(request: Request) -> Reply:
-    deleted = await request.services.objects.delete(request.caller, _ref(request), _precondition(request))
+    deleted = await request.services.objects.delete(request.caller, _ref(request), precondition_of(request.headers))
     return json_reply(DeleteReply(deleted))
 
 
 def _ref(request: Request) -> ObjectRef:
     return ObjectRef(request.namespace, request.parameters(ObjectQuery).bucket, request.tail)
-
-
-def _conditions(request: Request) -> Conditions | None:
-    """The conditional headers of a read; None, at once, for the usual request without any."""
-    if _CONDITIONAL.isdisjoint(request.headers):
-        return None
-    return Conditions(
-        if_match=parse_etags("If-Match", request.text("if-match"), weak=False),
-        if_none_match=parse_etags("If-None-Match", request.text("if-none-match"), weak=True),
-        if_modified_since=parse_date(request.text("if-modified-since")),
-        if_unmodified_since=parse_date(request.text("if-unmodified-since")),
-        if_range=parse_if_range(request.text("if-range")),
-    )
-
-
-_CONDITIONAL = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"})
 
 
 def _object_headers(info: ObjectInfo) -> list[Header]:

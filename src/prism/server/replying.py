@@ -1,17 +1,22 @@
-"""An answer in one piece, and the end of a request whose body nobody read.
+"""Answers as both HTTP-based APIs send them: whole, or an object's bytes; and the end of a body nobody read.
 
 What is left of a small body is read; a large one costs its connection, so that no rest of it is taken for a request.
 """
 
 import asyncio
+import contextlib
 from typing import Protocol
 
+from ..reading import OpenObject
 from .headers import Header
 from .http_exchange import Receive, Reply, Send
 from .middleware import RequestHeaders
+from .transfer import Pace, send_chunks
 
-__all__ = ["Exchange", "send_reply"]
+__all__ = ["Exchange", "send_object", "send_reply"]
 
+_WHOLE_BYTES = 1 << 16
+"""Objects up to this size are answered in one piece."""
 _CLOSE: Header = (b"connection", b"close")
 _SMALL_BODY_BYTES = 1 << 16
 _LINGER_SECONDS = 2.0
@@ -25,8 +30,24 @@ class Exchange(Protocol):
     receive: Receive
     send: Send
     unread: bool
+    pace: Pace
 
     async def start(self, status: int, headers: list[Header]) -> None: ...
+
+
+async def send_object(request: Exchange, opened: OpenObject, headers: list[Header]) -> Reply | None:
+    """Answer with an object's bytes, whole or the range that was asked for; None when they were streamed out."""
+    status, length = 200, opened.byte_range.length
+    if opened.partial:
+        status, first = 206, opened.byte_range.offset
+        span = b"bytes %d-%d/%d" % (first, first + length - 1, opened.info.size_bytes)
+        headers = [*headers, (b"content-range", span)]
+    async with contextlib.aclosing(opened.chunks()) as chunks:  # type: ignore[type-var]  # an async generator
+        if length <= _WHOLE_BYTES:
+            return Reply(status, headers, b"".join([chunk async for chunk in chunks]))
+        await request.start(status, [*headers, (b"content-length", b"%d" % length)])
+        await send_chunks(chunks, request.receive, request.send, request.pace)
+    return None
 
 
 async def send_reply(request: Exchange, headers_sent: RequestHeaders, reply: Reply) -> None:

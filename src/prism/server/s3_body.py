@@ -57,7 +57,7 @@ def incoming_body(request: S3Request) -> Incoming:
     if encoded:
         chunks = _unchunked(request, length, expected, checksums)
     else:
-        chunks = _checked(_wire(request, length), expected, checksums) if checksums else _wire(request, length)
+        chunks = _checked(incoming(request, length), expected, checksums) if checksums else incoming(request, length)
     return Incoming(declared, chunks, headers)
 
 
@@ -122,21 +122,6 @@ def _md5(text: str) -> str:
         raise invalid("InvalidDigest", error.message) from error
 
 
-def _wire(request: S3Request, length: int | None) -> AsyncIterator[bytes]:
-    if not request.unread:
-        return _nothing()
-
-    def ended() -> None:
-        request.unread = False
-
-    return incoming(request.receive, request.pace, length, ended)
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
-
-
 async def _checked(
     chunks: AsyncIterator[bytes], expected: dict[str, str], checksums: Checksums
 ) -> AsyncIterator[bytes]:
@@ -167,7 +152,7 @@ async def _unchunked(
 
     wire_length = request.headers.get("content-length")
     passed = 0
-    async for block in _wire(request, None if wire_length is None else int(wire_length)):
+    async for block in incoming(request, None if wire_length is None else int(wire_length)):
         slow = len(block) > _IN_PLACE_BYTES and (signed or checksums)
         content = await asyncio.to_thread(content_of, block) if slow else content_of(block)
         passed += len(content)

@@ -5,38 +5,33 @@ something that Prism cannot keep (encryption, tags, locks, encodings) is refused
 """
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
 from ..errors import PrismError
-from ..model import Conditions, CopyOptions, ObjectInfo, ObjectRef, Precondition, PutOptions
-from ..reading import OpenObject
+from ..model import CopyOptions, ObjectInfo, ObjectRef, Precondition, PutOptions
 from ..uploads import UPLOAD_PARAMETER
+from .conditions import conditions_of, etags_of, precondition_of, quoted
 from .headers import (
     SANDBOX,
     Header,
     http_date,
     is_inert,
-    parse_date,
     parse_etags,
-    parse_if_range,
     parse_range,
     read_text,
     write_text,
 )
 from .http_exchange import Reply
+from .replying import send_object
 from .s3_body import incoming_body, read_document
 from .s3_exchange import S3Request, invalid, unimplemented, xml_reply
 from .s3_xml import Element, element, instant, read
 from .status import STATUS
-from .transfer import send_chunks
 
 __all__ = ["copy_object", "delete_object", "delete_objects", "get_object", "head_object", "put_object"]
 
-_WHOLE_BYTES = 1 << 16
-"""Objects up to this size are answered in one piece."""
 _META = b"x-amz-meta-"
 _MAX_DELETED = 1000
 _AT_A_TIME = 32
@@ -65,7 +60,7 @@ async def put_object(request: S3Request) -> Reply:
     options = PutOptions(
         content_type=request.headers.get("content-type", ""),
         metadata=_metadata(request),
-        precondition=_precondition(request),
+        precondition=precondition_of(request.raw_headers, bare=True),
         declared=body.declared,
         md5_etag=True,
     )
@@ -94,8 +89,8 @@ async def copy_object(request: S3Request) -> Reply:
     options = CopyOptions(
         content_type=request.headers.get("content-type", "application/octet-stream") if replace else None,
         metadata=_metadata(request) if replace else None,
-        precondition=_precondition(request),
-        source_if_match=_etags(request, "x-amz-copy-source-if-match"),
+        precondition=precondition_of(request.raw_headers, bare=True),
+        source_if_match=etags_of(request.raw_headers, "x-amz-copy-source-if-match", weak=False, bare=True),
     )
     info = await request.services.objects.copy(request.caller, source, request.ref, options)
     parts = [element("ETag", f'"{info.etag}"'), element("LastModified", instant(info.last_modified))]
@@ -106,10 +101,13 @@ async def get_object(request: S3Request) -> Reply | None:
     """GetObject, whole or a range; None when it was streamed out."""
     overrides = _overrides(request)
     opened = await request.services.objects.get(
-        request.caller, request.ref, parse_range(request.headers.get("range")), _conditions(request)
+        request.caller,
+        request.ref,
+        parse_range(request.headers.get("range")),
+        conditions_of(request.raw_headers, bare=True),
     )
     try:
-        return await _answer(request, opened, overrides)
+        return await send_object(request, opened, _facts(request, opened.info, overrides, whole=not opened.partial))
     finally:
         await opened.aclose()
 
@@ -117,14 +115,16 @@ async def get_object(request: S3Request) -> Reply | None:
 async def head_object(request: S3Request) -> Reply:
     """HeadObject."""
     overrides = _overrides(request)
-    info = await request.services.objects.head(request.caller, request.ref, _conditions(request))
+    info = await request.services.objects.head(
+        request.caller, request.ref, conditions_of(request.raw_headers, bare=True)
+    )
     headers = _facts(request, info, overrides, whole=True)
     return Reply(200, headers, length=info.size_bytes)
 
 
 async def delete_object(request: S3Request) -> Reply:
     """DeleteObject: 204, whether or not there was one."""
-    precondition = Precondition(if_match=_etags(request, "if-match"))
+    precondition = Precondition(if_match=etags_of(request.raw_headers, "If-Match", weak=False, bare=True))
     await request.services.objects.delete(request.caller, request.ref, precondition)
     return Reply(204, [])
 
@@ -148,7 +148,7 @@ async def _delete_one(request: S3Request, asked: Element, quiet: bool) -> str:
     try:
         if version not in {None, "", "null"} or asked.all("Size") or asked.all("LastModifiedTime"):
             raise unimplemented("deletion by version, size or time")
-        precondition = Precondition(if_match=None if etag is None else _tags("ETag", etag))
+        precondition = Precondition(if_match=None if etag is None else parse_etags("ETag", quoted(etag), weak=False))
         ref = ObjectRef(request.namespace, request.bucket, key)
         await request.services.objects.delete(request.caller, ref, precondition)
     except PrismError as error:
@@ -156,20 +156,6 @@ async def _delete_one(request: S3Request, asked: Element, quiet: bool) -> str:
         told = element("Key", key) + element("Code", code) + element("Message", error.message)
         return f"<Error>{told}</Error>"
     return "" if quiet else f"<Deleted>{element('Key', key)}</Deleted>"
-
-
-async def _answer(request: S3Request, opened: OpenObject, overrides: dict[bytes, bytes]) -> Reply | None:
-    info, length, status = opened.info, opened.byte_range.length, 200
-    headers = _facts(request, info, overrides, whole=not opened.partial)
-    if opened.partial:
-        status, first = 206, opened.byte_range.offset
-        headers.append((b"content-range", b"bytes %d-%d/%d" % (first, first + length - 1, info.size_bytes)))
-    async with contextlib.aclosing(opened.chunks()) as chunks:  # type: ignore[type-var]  # an async generator
-        if length <= _WHOLE_BYTES:
-            return Reply(status, headers, b"".join([chunk async for chunk in chunks]))
-        await request.start(status, [*headers, (b"content-length", b"%d" % length)])
-        await send_chunks(chunks, request.receive, request.send, request.pace)
-    return None
 
 
 def _facts(request: S3Request, info: ObjectInfo, overrides: dict[bytes, bytes], *, whole: bool) -> list[Header]:
@@ -231,38 +217,6 @@ def _metadata(request: S3Request) -> dict[str, str]:
         for name, value in request.raw_headers.items()
         if name.startswith(_META)
     }
-
-
-def _etags(request: S3Request, name: str, *, weak: bool = False) -> tuple[str, ...] | None:
-    text = request.headers.get(name)
-    return None if text is None else _tags(name, text, weak=weak)
-
-
-def _tags(name: str, text: str, *, weak: bool = False) -> tuple[str, ...] | None:
-    """As HTTP says; S3 takes a single tag without its quotes, too."""
-    if '"' not in text and text.strip() != "*":
-        text = f'"{text.strip()}"'
-    return parse_etags(name, text, weak=weak)
-
-
-def _precondition(request: S3Request) -> Precondition:
-    return Precondition(if_match=_etags(request, "if-match"), if_none_match=_etags(request, "if-none-match", weak=True))
-
-
-_CONDITIONAL = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"})
-
-
-def _conditions(request: S3Request) -> Conditions | None:
-    headers = request.headers
-    if _CONDITIONAL.isdisjoint(headers):
-        return None
-    return Conditions(
-        if_match=_etags(request, "if-match"),
-        if_none_match=_etags(request, "if-none-match", weak=True),
-        if_modified_since=parse_date(headers.get("if-modified-since")),
-        if_unmodified_since=parse_date(headers.get("if-unmodified-since")),
-        if_range=parse_if_range(headers.get("if-range")),
-    )
 
 
 def _copy_source(request: S3Request) -> ObjectRef:

@@ -7,12 +7,12 @@ end is an error to whoever reads it, so nothing of it is ever committed.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ..config import Limits
 from ..errors import ErrorCode, PrismError
 
-__all__ = ["GATHERED_BYTES", "Pace", "incoming", "send_chunks"]
+__all__ = ["GATHERED_BYTES", "Pace", "Transfer", "incoming", "send_chunks"]
 
 Message = MutableMapping[str, Any]
 T = TypeVar("T")
@@ -76,39 +76,36 @@ class Pace:
         self._timer = loop.call_later(self._idle / 4, self._look)
 
 
-async def incoming(
-    receive: Callable[[], Awaitable[Message]], pace: Pace, content_length: int | None, ended: Callable[[], None]
-) -> AsyncIterator[bytes]:
-    """The body of a request in pieces of about 1 MiB; `ended` is called when all of it was read.
+class Transfer(Protocol):
+    """A request of either HTTP-based API, as far as its body goes; `unread`: it has one, and its end was not seen."""
+
+    receive: Callable[[], Awaitable[Message]]
+    pace: Pace
+    unread: bool
+
+
+async def incoming(request: Transfer, content_length: int | None) -> AsyncIterator[bytes]:
+    """The body of a request in pieces of about 1 MiB; nothing when it has none.
 
     CANCELLED when the client leaves before, SIZE_MISMATCH when the body is not as long as was announced.
     """
-    gathered, size, total, more = [], 0, 0, True
-    while more:
-        message = await pace.waited(receive())
+    gathered, size, total = [], 0, 0
+    while request.unread:
+        message = await request.pace.waited(request.receive())
         if message["type"] == "http.disconnect":
             raise PrismError(ErrorCode.CANCELLED, "the client left before its upload was complete")
         piece: bytes = message.get("body", b"")
-        more = message.get("more_body", False)
+        request.unread = message.get("more_body", False)
         if piece:
             gathered.append(piece)
             size += len(piece)
-            pace.moved_bytes += len(piece)
-        if size and (size >= GATHERED_BYTES or not more):
-            total += size
-            if not more:
-                _finish(total, content_length, ended)
+            total += len(piece)
+            request.pace.moved_bytes += len(piece)
+        if not request.unread and content_length is not None and total != content_length:
+            raise PrismError(ErrorCode.SIZE_MISMATCH, f"{total} bytes came, {content_length} were announced")
+        if size and (size >= GATHERED_BYTES or not request.unread):
             yield gathered[0] if len(gathered) == 1 else b"".join(gathered)
             gathered, size = [], 0
-            if not more:
-                return
-    _finish(total, content_length, ended)
-
-
-def _finish(total: int, content_length: int | None, ended: Callable[[], None]) -> None:
-    ended()
-    if content_length is not None and total != content_length:
-        raise PrismError(ErrorCode.SIZE_MISMATCH, f"{total} bytes came, {content_length} were announced")
 
 
 async def send_chunks(
