@@ -27,6 +27,7 @@ __all__ = [
     "Request",
     "Send",
     "decoded",
+    "error_headers",
     "error_reply",
     "json_reply",
     "refusal",
@@ -81,17 +82,12 @@ def refusal(status: int, code: str, message: str, request_id: str, headers: list
 
 
 def error_reply(error: PrismError, request_id: str) -> Reply:
-    """What a caller is told of an error; 304, 401 and 416 carry what RFC 9110 asks for."""
-    status = STATUS[error.code].http
+    """What a caller is told of an error."""
+    status, headers = STATUS[error.code].http, error_headers(error)
     if status == 304:
-        return Reply(304, _unmodified(error))
-    headers: list[Header] = []
-    if error.retry_after_seconds is not None or error.code is ErrorCode.RATE_LIMITED:
-        headers.append((b"retry-after", b"%d" % max(1, -(-(error.retry_after_seconds or 1) // 1))))
+        return Reply(304, headers)
     if status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="prism"'))
-    if error.code is ErrorCode.RANGE_NOT_SATISFIABLE and "size_bytes" in error.context:
-        headers.append((b"content-range", f"bytes */{error.context['size_bytes']}".encode()))
     told = ErrorInfo(str(error.code), error.message, request_id, error.retryable, error.context)
     return json_reply(ErrorReply(told), status, headers)
 
@@ -103,12 +99,17 @@ def refused(error: PrismError, request_id: str) -> Reply:
     return Reply(status, [*reply.headers, (b"x-request-id", request_id.encode())], reply.body)
 
 
-def _unmodified(error: PrismError) -> list[Header]:
-    headers: list[Header] = [(b"cache-control", b"no-cache")]
-    if "etag" in error.context:
-        headers.append((b"etag", b'"%s"' % error.context["etag"].encode()))
-    if "last_modified" in error.context:
-        headers.append((b"last-modified", http_date(datetime.fromisoformat(error.context["last_modified"]))))
+def error_headers(error: PrismError) -> list[Header]:
+    """What RFC 9110 asks of an answer with this error: when to come back, how long the object is, what it is now."""
+    headers: list[Header] = []
+    if error.retry_after_seconds is not None or error.code is ErrorCode.RATE_LIMITED:
+        headers.append((b"retry-after", b"%d" % max(1, -(-(error.retry_after_seconds or 1) // 1))))
+    if error.code is ErrorCode.RANGE_NOT_SATISFIABLE and "size_bytes" in error.context:
+        headers.append((b"content-range", f"bytes */{error.context['size_bytes']}".encode()))
+    if error.code is ErrorCode.NOT_MODIFIED:
+        changed = datetime.fromisoformat(error.context["last_modified"])
+        headers += [(b"cache-control", b"no-cache"), (b"etag", b'"%s"' % error.context["etag"].encode())]
+        headers.append((b"last-modified", http_date(changed)))
     return headers
 
 

@@ -5,7 +5,6 @@ errors come from `server/status.py`, or from an error's `context["s3_code"]` whe
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from http import HTTPStatus
 
 from starlette.types import Scope
@@ -13,8 +12,8 @@ from starlette.types import Scope
 from ..blob.sigv4 import Chain, Claim, query_pairs
 from ..errors import ErrorCode, PrismError
 from ..model import Caller, ObjectRef
-from .headers import Header, http_date
-from .http_exchange import Receive, Reply, Send, decoded
+from .headers import Header
+from .http_exchange import Receive, Reply, Send, decoded, error_headers
 from .s3_xml import document, element
 from .services import Services
 from .status import STATUS
@@ -123,13 +122,9 @@ def error_reply(error: PrismError, method: str, path: str, request_id: str) -> R
     row = STATUS[error.code]
     code = error.context.get("s3_code", row.s3)
     status = _STATUS_OF.get(code, row.s3_http)
-    headers: list[Header] = []
-    if error.retry_after_seconds is not None or error.code is ErrorCode.RATE_LIMITED:
-        headers.append((b"retry-after", b"%d" % max(1, -(-(error.retry_after_seconds or 1) // 1))))
-    if error.code is ErrorCode.RANGE_NOT_SATISFIABLE and "size_bytes" in error.context:
-        headers.append((b"content-range", f"bytes */{error.context['size_bytes']}".encode()))
+    headers = error_headers(error)
     if error.code is ErrorCode.NOT_MODIFIED:
-        return Reply(status, [*headers, *_validators(error.context)])
+        return Reply(status, headers)
     if method == "HEAD":
         return Reply(status, [_XML, *headers])
     parts = [element("Code", code), element("Message", error.message), element("Resource", path)]
@@ -142,10 +137,3 @@ def refused(error: PrismError, request_id: str) -> Reply:
     reply = error_reply(error, "", "", request_id)
     status = 431 if error.code is ErrorCode.TOO_LARGE else reply.status
     return Reply(status, [*reply.headers, (b"x-amz-request-id", request_id.encode())], reply.body)
-
-
-def _validators(context: Mapping[str, str]) -> list[Header]:
-    return [
-        (b"etag", f'"{context["etag"]}"'.encode()),
-        (b"last-modified", http_date(datetime.fromisoformat(context["last_modified"]))),
-    ]
