@@ -162,7 +162,9 @@ def _compose(
     access = Access(config, registry, audit, now)
     continuations = Continuations(bytes.fromhex(deployment.continuation_key))
     s3_url = PublicURL(config)
-    readiness = Readiness(dict(_looks(namespaces, meta, audit)))
+    retention = timedelta(hours=config.bus.retention_hours)
+    janitor = Janitor(namespaces, meta, bus, config.janitor, now=now, registry=registry, retention=retention)
+    readiness = Readiness(dict(_looks(namespaces, meta, audit, janitor)))
     services = Services(
         config=config,
         access=access,
@@ -179,15 +181,7 @@ def _compose(
         namespaces=namespaces,
         meta=meta,
         bus=bus,
-        janitor=Janitor(
-            namespaces,
-            meta,
-            bus,
-            config.janitor,
-            now=now,
-            registry=registry,
-            retention=timedelta(hours=config.bus.retention_hours),
-        ),
+        janitor=janitor,
         registry=registry,
         readiness=readiness,
         deployment=deployment,
@@ -195,7 +189,7 @@ def _compose(
     )
 
 
-def _looks(namespaces: Namespaces, meta: Meta, audit: AuditSink) -> Iterator[tuple[str, Look]]:
+def _looks(namespaces: Namespaces, meta: Meta, audit: AuditSink, janitor: Janitor) -> Iterator[tuple[str, Look]]:
     """What readiness looks at."""
 
     async def catalog() -> str:
@@ -209,6 +203,14 @@ def _looks(namespaces: Namespaces, meta: Meta, audit: AuditSink) -> Iterator[tup
     yield "audit", record
     for space in namespaces:
         yield f"store of {space.name}", _store_look(space)
+        yield f"janitor of {space.name}", _janitor_look(janitor, space.name)
+
+
+def _janitor_look(janitor: Janitor, namespace: str) -> Look:
+    async def look() -> str:
+        return janitor.trouble().get(namespace, "")
+
+    return look
 
 
 def _store_look(space: Namespace) -> Look:

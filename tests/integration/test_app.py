@@ -132,6 +132,28 @@ async def test_readiness_names_what_does_not_answer_and_recovers():
         assert (await http.get("/readyz")).status_code == 503
 
 
+class _Ahead(_Broken):
+    async def now(self):
+        return await self._driver.now() + timedelta(hours=1)
+
+
+async def test_readiness_says_so_while_no_bytes_may_be_deleted():
+    made = []
+
+    def wrap(driver):
+        made.append(_Ahead(driver))
+        return made[-1]
+
+    async with running_app(wraps=Wraps(blob=wrap)) as prism, httpx.AsyncClient(base_url=prism.http) as http:
+        ref = ObjectRef("user-uploads", "", "key")
+        await prism.app.services.objects.put(caller(prism.app), ref, once(b"content"), PutOptions())
+        await prism.app.services.objects.delete(caller(prism.app), ref)
+        assert (await http.get("/readyz")).status_code == 200
+        await prism.app.janitor.run_once()
+        answer = await _until(http, 503)
+        assert "janitor of user-uploads" in answer.json()["not_ready"]
+
+
 async def _until(http, status):
     async with asyncio.timeout(10):
         while (answer := await http.get("/readyz")).status_code != status:
