@@ -83,6 +83,34 @@ async def test_what_happened_arrives_in_order_with_its_place_in_the_outbox(line:
     assert await line.waiting() == 0
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "put", "delete", "copy"])
+async def test_an_expiry_is_told_once_whoever_comes_upon_it(line: Line, world: World, meanwhile: str) -> None:
+    process = line.process
+    await process.put("f/other", b"2", ns="kept")
+    await process.put("f/k", b"1", ns="kept", ttl=timedelta(seconds=60))
+    world.clock.forward(61)
+    if meanwhile == "put":
+        await process.put("f/k", b"2", ns="kept")
+    elif meanwhile == "delete":
+        assert not await process.delete("f/k", ns="kept")
+    elif meanwhile == "copy":
+        await process.copy("f/other", "f/k", ns="kept")
+    await line.janitor.run_once()
+    assert [kind for kind, key in told(await line.delivered()) if key == "f/k"] == [
+        "object.created",
+        "object.expired",
+        *(["object.created"] if meanwhile in {"put", "copy"} else []),
+    ]
+
+
+async def test_what_was_deleted_with_its_folder_does_not_expire_as_well(line: Line, world: World) -> None:
+    await line.process.put("f/k", b"1", ns="kept", ttl=timedelta(seconds=60))
+    await line.process.delete_folder("f/", ns="kept")
+    world.clock.forward(61)
+    await line.janitor.run_once()
+    assert [kind for kind, _ in told(await line.delivered())] == ["object.created", "folder.deleted"]
+
+
 async def test_nothing_is_said_where_nobody_asked_for_events(line: Line) -> None:
     await line.process.put("a", b"x")
     await line.janitor.run_once()

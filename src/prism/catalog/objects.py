@@ -281,7 +281,7 @@ async def _retire(
     tx: Txn, rules: Rules, bucket: str, key: str, row: ObjectRow, mark: int, now: datetime, *, reason: str
 ) -> bool:
     """The row stops being current: kept as a version where the namespace keeps them, else condemned; says whether
-    kept."""
+    kept. Whoever comes upon an expired one tells so."""
     tx.clear(object_key(rules.namespace, bucket, key))
     if row.expires_at is not None:
         tx.clear(expiry_key(rules.namespace, row.expires_at, bucket, key))
@@ -294,6 +294,7 @@ async def _retire(
         reason = "purged"
     elif row.expires_at is not None and expired:
         reason, grace = "expired", row.expires_at - now + rules.expiry_grace
+        announce(tx, rules, "object.expired", bucket, key, now, version_id=row.version_id)
     elif reason == "overwritten":
         grace = rules.overwrite_grace
     _release(tx, rules, row, now, reason, grace)
@@ -384,7 +385,6 @@ def _hinted(hint: Hint, value: bytes | None) -> ObjectRow | None:
 async def _expire(tx: Txn, rules: Rules, hint: Hint, row: ObjectRow, mark: int, now: datetime) -> None:
     if hint.ordinal is None:
         await _retire(tx, rules, hint.bucket, hint.key, row, mark, now, reason="expired")
-        announce(tx, rules, "object.expired", hint.bucket, hint.key, now, version_id=row.version_id)
         return
     tx.clear(hint.row_key(rules.namespace))
     tx.clear(hint.index_key(rules.namespace))
