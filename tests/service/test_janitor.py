@@ -305,6 +305,22 @@ async def test_a_lease_is_renewed_while_the_work_lasts(home: Household, world: W
     assert lost.value.code is ErrorCode.LEASE_LOST
 
 
+async def test_a_lease_from_a_clock_that_was_wrong_keeps_nobody_out_for_years(home: Household, world: World) -> None:
+    dead = Hold(home.process.meta, "things", "janitor", "dead", world.clock)
+    world.clock.forward(365 * 86_400)
+    assert await dead.take()
+    world.clock.forward(-365 * 86_400)
+    mine = Hold(home.process.meta, "things", "janitor", "me", world.clock)
+    assert await mine.take()
+
+    async def work(tx: Txn) -> None:
+        """Nothing to write."""
+
+    with pytest.raises(PrismError) as lost:
+        await dead.transact(work)
+    assert lost.value.code is ErrorCode.LEASE_LOST
+
+
 async def test_two_janitors_do_not_work_on_one_namespace(home: Household, world: World) -> None:
     await home.process.put("a", b"x")
     await home.process.delete("a")

@@ -14,6 +14,9 @@ from .rows import LeaseRow, decode, encode, lease_key
 
 __all__ = ["Lease", "check", "release", "take"]
 
+_CREDIBLE = 5
+"""How many durations ahead a lease may end: its own, and what the clocks of two processes may differ by."""
+
 
 class Lease(msgspec.Struct, frozen=True):
     """A lease as its holder knows it."""
@@ -25,12 +28,16 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 async def take(tx: Txn, namespace: str, name: str, holder: str, now: datetime, duration: timedelta) -> Lease | None:
-    """Take or renew the lease; None while somebody else holds it."""
+    """Take or renew the lease; None while somebody else holds it.
+
+    One that ends later than clocks of today can have said comes from a clock that was wrong, and counts for nothing.
+    """
     value = await tx.get(lease_key(namespace, name))
     row = decode(LeaseRow, value) if value is not None else None
-    if row is not None and row.holder != holder and row.until > now:
+    held = row is not None and now < row.until <= now + _CREDIBLE * duration
+    if row is not None and row.holder != holder and held:
         return None
-    mine = row is not None and row.holder == holder and row.until > now
+    mine = row is not None and row.holder == holder and held
     token = row.token if row is not None and mine else (row.token + 1 if row is not None else 1)
     tx.set(lease_key(namespace, name), encode(LeaseRow(holder=holder, token=token, until=now + duration)))
     return Lease(namespace, name, holder, token)
