@@ -156,7 +156,12 @@ def test_a_reader_that_leaves_ends_it_quietly(run, endpoint):
 
 
 def test_interrupting_ends_it_quietly(endpoint):
-    command = [sys.executable, "-m", "prism", "objectstore", "put", "user-uploads", "interrupted", "-"]
+    put = ["-m", "prism", "objectstore", "put", "user-uploads", "interrupted", "-"]
+    # A shell's background job ignores Ctrl-C, and so does whatever it starts, unless that asks for the default again.
+    heeding = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", heeding, sys.executable, *put]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(endpoint)
     ) as process:
