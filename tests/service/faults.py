@@ -35,6 +35,7 @@ class Moody:
         self.refuses: Callable[[str], bool] = lambda key: False
         self.ahead = timedelta(0)
         self.before_delete: Callable[[], Awaitable[None]] | None = None
+        self.after_list: Callable[[], Awaitable[None]] | None = None
         self.deletions: list[str] = []
         self.heads: list[str] = []
         self.lists = 0
@@ -58,7 +59,10 @@ class Moody:
 
     async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
         self.lists += 1
-        return await self._driver.list(prefix, start_after, limit)
+        page = await self._driver.list(prefix, start_after, limit)
+        if self.after_list is not None:
+            await self.after_list()
+        return page
 
     async def now(self) -> datetime:
         return await self._driver.now() + self.ahead

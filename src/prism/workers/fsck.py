@@ -7,6 +7,7 @@ are foreign. Then the rows are walked in the store's order and missing or differ
 whatever the size; a second run finds what the first left.
 """
 
+import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
@@ -134,10 +135,16 @@ class _Check:
                 self._note("young", stray.physical_key, stray.size_bytes)
             else:
                 unnamed.append(stray)
+        unnamed = await self._still_there(unnamed)
         if unnamed and self._report.repaired:
             unnamed = await self._condemn(unnamed)
         for stray in unnamed:
             self._note("unnamed", stray.physical_key, stray.size_bytes)
+
+    async def _still_there(self, strays: Sequence[Stray]) -> list[Stray]:
+        """Without those that the janitor deleted, and then took off its list, since they were listed."""
+        infos = await asyncio.gather(*(self._space.store.head(stray.physical_key) for stray in strays))
+        return [stray for stray, info in zip(strays, infos, strict=True) if info is not None]
 
     async def _parsed(self, entry: BlobEntry) -> Stray | None:
         """What the key says; a key too long to be written in full stands in the store's metadata. None: foreign."""
