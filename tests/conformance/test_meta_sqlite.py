@@ -18,6 +18,7 @@ from prism.errors import ErrorCode
 from prism.meta import Meta, Txn, View, open_meta, tuples
 from prism.meta.driver import Driver
 from prism.meta.sqlite import SqliteDriver
+from prism.meta.sqlite_file import open_writer
 from prism.testing.faulty_meta import FaultyMeta
 from prism.testing.meta_suite import MetaSuite, fill, key, put, refused, under, value_of
 
@@ -347,6 +348,14 @@ async def test_a_full_disk_is_said_to_be_full_and_recovered_from(path: Path, roo
     out, errors = await asyncio.to_thread(process.communicate)
     assert process.returncode == 0, errors
     assert out.startswith("CATALOG_DOWN True"), out
+
+
+def test_each_commit_is_synced(path: Path) -> None:
+    """SQLite syncs the log with every commit in this mode only; no test can cut the power."""
+    writer = open_writer(path)
+    assert writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    writer.close()
 
 
 async def test_a_failing_read_takes_only_its_batch_down(path: Path, meta: Meta) -> None:
