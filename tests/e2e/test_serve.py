@@ -33,6 +33,11 @@ def test_first_run_needs_nothing_and_serves_everything(tmp_path):
         assert httpx.get(f"{program.http}{OBJECTS}/hello").content == b"world"
 
 
+def test_a_setting_that_nothing_reads_yet_is_said_to_have_no_effect(tmp_path):
+    with serving(tmp_path / "data", env={"PRISM_RUNS__ANONYMOUS": "true"}) as program:
+        assert [line for line in program.said().splitlines() if "no effect yet" in line and "runs.anonymous" in line]
+
+
 def test_it_is_ready_soon(tmp_path):
     """In processor time, which does not depend on what else the machine does."""
     with serving(tmp_path / "data") as program:

@@ -5,6 +5,7 @@ what comes out is frozen, complete and checked. A secret is a `Secret`, which sh
 Nothing is opened or contacted here, but the files that hold secrets.
 """
 
+from .checks import without_effect
 from .describing import Setting, describe
 from .loading import load
 from .settings import Secret
@@ -56,4 +57,5 @@ __all__ = [
     "TokensConfig",
     "describe",
     "load",
+    "without_effect",
 ]

@@ -9,16 +9,23 @@ from ..errors import ErrorCode, PrismError
 from .settings import shown
 from .types import AzureStore, Config, Endpoint, GCSStore, LocalStore, MemoryStore, NamespaceConfig, S3Store
 
-__all__ = ["check"]
+__all__ = ["check", "without_effect"]
 
 _META_SCHEMES = ("sqlite:///", "postgresql://", "fdb:///", "memory:")
 _BUS_SCHEMES = ("log:", "kafka://", "memory:")
+_READ_LATER = ("runs.presign_seconds", "runs.replay_horizon_days", "runs.anonymous", "tokens.keys")
+"""Checked, but read only by the run API, which is not there yet."""
 
 
 def check(config: Config) -> None:
     """INVALID_ARGUMENT for the first combination that is not safe."""
     for look in (_urls, _endpoints, _cors, _lifetimes, _access_keys, _stores, _runs):
         look(config)
+
+
+def without_effect(config: Config) -> list[str]:
+    """What was set although nothing reads it yet; a start says so, instead of letting it look obeyed."""
+    return [at for at in _READ_LATER if at in config.sources]
 
 
 def _refuse(at: str, what: str) -> PrismError:

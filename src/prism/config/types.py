@@ -236,10 +236,10 @@ class BusConfig(Settings, frozen=True, kw_only=True):
 
 
 class RunsConfig(Settings, frozen=True, kw_only=True):
-    """The run API."""
+    """The run API, which is not served yet: of these, only `namespace` has an effect so far."""
 
     namespace: str = "matyan-artifacts"
-    """The namespace of the runs' blobs."""
+    """The namespace of the runs' blobs; without a `default_ttl_seconds` of its own, its objects do not expire."""
     presign_seconds: Annotated[int, Meta(ge=1, le=3600)] = 3600
     """How long a run's upload URL works."""
     replay_horizon_days: Annotated[int, Meta(ge=1, le=3650)] = 30
@@ -293,7 +293,7 @@ class Limits(Settings, frozen=True, kw_only=True):
 
 
 class TokensConfig(Settings, frozen=True, kw_only=True):
-    """Sealed blob tokens."""
+    """Sealed blob tokens of the run API, which is not served yet: without effect so far."""
 
     keys: tuple[Secret, ...] = ()
     """The key ring, newest first."""

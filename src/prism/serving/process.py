@@ -13,18 +13,19 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
+import structlog
 import uvloop
 
 from .. import logs
 from ..app import open_app
-from ..config import Config
+from ..config import Config, without_effect
 from ..errors import PrismError
 from ..identifiers import utc_now
 from .listening import listening
 from .memory import give_back
 from .roles import Roles
 
-__all__ = ["READY", "announce", "run", "serve", "stop_on_signals"]
+__all__ = ["READY", "announce", "begin_log", "run", "serve", "stop_on_signals"]
 
 READY = "prism ready "
 
@@ -34,9 +35,16 @@ def announce(endpoints: Mapping[str, str]) -> None:
     print(f"{READY}{json.dumps(dict(endpoints))}", flush=True)
 
 
+def begin_log(config: Config, *, quiet: bool = False) -> None:
+    """Log as configured from here on, beginning, unless `quiet`, with what was set to no effect."""
+    logs.configure(config.log.level, utc_now)
+    for at in () if quiet else without_effect(config):
+        structlog.get_logger("prism.config").warning("a setting has no effect yet", setting=at)
+
+
 def run(config: Config, roles: Roles, *, shared: bool = False) -> int:
     """Serve until told to stop; the exit code. `shared`: this is one of several workers."""
-    logs.configure(config.log.level, utc_now)
+    begin_log(config, quiet=shared)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config, roles, shared=shared))

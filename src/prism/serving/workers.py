@@ -19,12 +19,10 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from .. import logs
 from ..config import Config, MemoryStore, load
 from ..errors import ErrorCode, PrismError
 from ..failpoints import arm_from
-from ..identifiers import utc_now
-from .process import READY, announce, run, stop_on_signals
+from .process import READY, announce, begin_log, run, stop_on_signals
 from .roles import BUILT, Roles
 from .sockets import reserved
 
@@ -53,7 +51,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_workers(config: Config, origin: Origin, number: int) -> int:
     """Serve with `number` workers until told to stop; the exit code."""
-    logs.configure(config.log.level, utc_now)
+    begin_log(config)
     try:
         _check_shareable(config, number)
         return asyncio.run(_run(config, origin, number))
