@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import hashlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import google_crc32c
 import pytest
 from world import Process, World, pieces
 
+from prism.blob.driver import Driver, Opened
 from prism.errors import ErrorCode, PrismError
 from prism.model import ByteRange, Conditions, Declared, ObjectRef, Precondition, PutOptions, RangeSpec
 
@@ -17,6 +19,34 @@ ABSENT = Precondition(if_none_match=("*",))
 
 def code(caught: pytest.ExceptionInfo[PrismError]) -> ErrorCode:
     return caught.value.code
+
+
+class RottenDriver:
+    """A store on a disk that changed the last bit of everything without a word."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._driver, name)
+
+    async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
+        opened = await self._driver.get(key, byte_range, if_match)
+        return Opened(opened.info, RottenBody(opened))
+
+
+class RottenBody:
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = self._opened.info.size_bytes
+        async for chunk in self._opened.body:
+            left -= len(chunk)
+            yield chunk if left else bytes(chunk[:-1]) + bytes([chunk[-1] ^ 1])
+
+    async def aclose(self) -> None:
+        await self._opened.body.aclose()
 
 
 class TestPutAndGet:
@@ -64,6 +94,23 @@ class TestPutAndGet:
             await prism.get("k")
         assert code(caught) is ErrorCode.DATA_LOSS
         assert etag != row_etag
+
+    @pytest.mark.parametrize("size", [1, 5, 3 * 2**20])
+    async def test_rotten_bytes_of_the_right_size_and_etag_fail_a_whole_read(self, world: World, size: int) -> None:
+        rotten = world.start(wrap_blob=RottenDriver)
+        await rotten.put("k", bytes(size))
+        opened = await rotten.objects.get(rotten.caller, ObjectRef("things", "", "k"))
+        served = 0
+
+        async def serve() -> None:
+            nonlocal served
+            async for chunk in opened.chunks():
+                served += len(chunk)
+
+        with pytest.raises(PrismError) as caught:
+            await serve()
+        assert code(caught) is ErrorCode.DATA_LOSS
+        assert served < size, "a caller who counts would have taken it for the whole"
 
     @pytest.mark.parametrize(
         ("declared", "expected"),

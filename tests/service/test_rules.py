@@ -1,6 +1,7 @@
 """The rules of a blob's life, one test each that fails when the rule is taken away."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import msgspec
@@ -14,6 +15,7 @@ from prism.catalog.objects import Facts
 from prism.catalog.rows import Hint, PromiseRow, Refused
 from prism.errors import ErrorCode, PrismError
 from prism.keys import Layout
+from prism.meta.driver import Driver as CatalogDriver
 from prism.model import Declared, ObjectRef, Precondition, PutOptions
 from prism.recognition import verify
 
@@ -260,6 +262,25 @@ class TestRule4Read:
         assert caught.value.code is ErrorCode.DATA_LOSS
 
 
+class SlowCatalog:
+    """A catalog whose transactions take a while, once there is a promise to renew."""
+
+    def __init__(self, driver: CatalogDriver, world: World, seconds: float) -> None:
+        self._driver = driver
+        self._world = world
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._driver, name)
+
+    async def transact(self, *arguments: object) -> object:
+        renews = bool(await self._world.promised())
+        answer = await self._driver.transact(*arguments)  # type: ignore[arg-type]  # passed on
+        if renews:
+            self._world.clock.forward(self._seconds)
+        return answer
+
+
 class TestRule5ProxiedPut:
     async def test_no_write_starts_after_its_promise_was_given_up(self, world: World, prism: Process) -> None:
         async def slow():
@@ -284,6 +305,24 @@ class TestRule5ProxiedPut:
         paused = world.start(wrap_blob=lambda driver: PausedDriver(driver, pause))
         with pytest.raises(PrismError):
             await paused.put("k", b"late")
+        assert not await world.stored()
+
+    @pytest.mark.parametrize("seconds", [19, 61])
+    async def test_no_write_starts_after_a_catalog_was_slow_to_renew_its_promise(
+        self, world: World, prism: Process, seconds: int
+    ) -> None:
+        async def slow() -> AsyncIterator[bytes]:
+            yield b"x"
+            world.clock.forward(30)
+
+        slowly = world.start(wrap_meta=lambda driver: SlowCatalog(driver, world, seconds))
+        put = slowly.objects.put(slowly.caller, ObjectRef("things", "", "k"), slow(), PutOptions())
+        if seconds < 60:
+            await put
+            return
+        with pytest.raises(PrismError) as caught:
+            await put
+        assert caught.value.code is ErrorCode.STORE_DOWN
         assert not await world.stored()
 
     async def test_a_slow_body_keeps_its_promise_alive(self, world: World, prism: Process) -> None:

@@ -1,6 +1,7 @@
 """Presigned URLs: what they say, when they end, and what becomes of bodies that come by them."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -183,6 +184,24 @@ class TestKeeping:
         assert [error.code for error in lost] == [ErrorCode.UPLOAD_PENDING]
         assert await prism.get("k") == (b"one" if lost[0] is outcomes[1] else b"two")
         await world.check()
+
+    async def test_a_body_whose_folder_is_deleted_on_the_way_never_appears(self, world: World, prism: Process) -> None:
+        upload = await prism.presign_put("f/k")
+
+        async def overtaken() -> AsyncIterator[bytes]:
+            yield b"x"
+            await prism.delete_folder("f/")
+            await prism.rounds()
+
+        with pytest.raises(PrismError) as caught:
+            await prism.uploads.keep(prism.caller, ObjectRef("things", "", "f/k"), upload, overtaken(), PutOptions())
+        assert caught.value.code in {
+            ErrorCode.DELETED_MEANWHILE,
+            ErrorCode.PRECONDITION_FAILED,
+            ErrorCode.UPLOAD_PENDING,
+        }
+        assert await world.stored() == {}
+        await world.rest(prism)
 
     async def test_a_crash_between_bytes_and_commit_is_healed_by_the_next_read(
         self, world: World, prism: Process
