@@ -226,6 +226,25 @@ async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert raised.value.code is ErrorCode.STORE_DOWN
 
 
+async def test_the_last_of_a_disk_is_left_to_the_catalog(root: Path) -> None:
+    """A disk filled by puts to its last byte would let nobody delete anything: that takes a transaction."""
+    store = BlobStore(await open_local(root))
+    stored = await put(store, "k", b"x")
+    await store.close()
+    full = BlobStore(await open_local(root, reserve_bytes=2**60))
+    for work in (put(full, "l", b"x"), full.copy("k", stored.etag, "l", WriteOptions())):
+        with pytest.raises(PrismError) as raised:
+            await work
+        assert raised.value.code is ErrorCode.STORE_DOWN
+        assert "full" in raised.value.message
+    assert await content_of(full, "k") == b"x"
+    await full.now()
+    (result,) = await full.delete_many(["k"])
+    assert result.error is None
+    assert files_below(root) == []
+    await full.close()
+
+
 async def test_late_threads_do_not_publish(root: Path) -> None:
     driver = await open_local(root, late_write_seconds=-1)
     store = BlobStore(driver)

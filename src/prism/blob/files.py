@@ -27,6 +27,7 @@ from .driver import (
     BlobInfo,
     DeleteResult,
     EtagMismatch,
+    NoSpace,
     NotFound,
     WriteOptions,
 )
@@ -36,6 +37,10 @@ from .listing import Listing
 __all__ = ["CHUNK_BYTES", "Files", "OpenedFile", "clock"]
 
 CHUNK_BYTES = 2**20
+_RESERVE_BYTES = 2**25
+"""What puts leave of a disk to others, above all to the catalog, without which nothing can be deleted."""
+_RESERVE_SHARE = 20
+"""On a small disk the reserve is one part in so many."""
 _ATTRIBUTE = "user.prism.blob"
 _SIDECAR = OWN + "m"
 _MAX_SIDECAR_BYTES = 2**18
@@ -76,11 +81,15 @@ class Files:
         anonymous: bool = True,
         attributes: bool = True,
         folded: bool = False,
+        reserve_bytes: int | None = None,
         sync: Callable[[int], None] = os.fsync,
     ) -> None:
         _make_root(root, sync)
         self._sync = sync
         self.folders = Folders(str(root), sync=sync)
+        disk = os.fstatvfs(self.folders.root.fd)
+        share = disk.f_blocks * disk.f_frsize // _RESERVE_SHARE
+        self._reserve_bytes = min(_RESERVE_BYTES, share) if reserve_bytes is None else reserve_bytes
         self._drafts = Drafts(self.folders.root, anonymous=anonymous)
         self._attributes = attributes
         self.folders.folded = folded or self._drafts.folds
@@ -109,6 +118,7 @@ class Files:
         """Append the last bytes and make the draft durable, with its fields."""
         draft = self.write(draft, pieces, options.observe)
         with discarding(draft):
+            self._leave_room(draft)
             fields = msgspec.json.encode(_Fields(options.content_type, options.metadata))
             if not self._attributes or not _set_attribute(draft.fd, fields):
                 draft.sidecar = fields
@@ -196,9 +206,16 @@ class Files:
 
     def _begin(self) -> Draft:
         failpoint("blob.local.before_open")
+        self._leave_room(self.folders.root)
         draft = self._drafts.new()
         failpoint("blob.local.after_open")
         return draft
+
+    def _leave_room(self, at: Descriptor) -> None:
+        """NoSpace when less than the reserve is free."""
+        disk = os.fstatvfs(at.fd)
+        if disk.f_bavail * disk.f_frsize < self._reserve_bytes:
+            raise NoSpace
 
     def _link(self, draft: Draft, path: str, name: str, until: float, create_only: bool) -> Folder:
         for _ in range(ATTEMPTS):

@@ -34,19 +34,28 @@ async def open_local(
     anonymous: bool = True,
     attributes: bool = True,
     folded: bool = False,
+    reserve_bytes: int | None = None,
     sync: Callable[[int], None] = os.fsync,
 ) -> "LocalDriver":
     """Open the store below `root`, which is made if it is missing. OSError when it cannot be used.
 
     A write that a busy disk kept from being linked for `late_write_seconds` fails instead. `anonymous` false keeps
     drafts in a temporary folder, `attributes` false keeps fields in sidecars, `folded` writes names in small
-    ASCII letters: what the driver does by itself where the filesystem asks for it. `sync` makes a descriptor's content
-    durable.
+    ASCII letters: what the driver does by itself where the filesystem asks for it. A put that would
+    leave less than `reserve_bytes` of the disk fails: None means 32 MiB or a twentieth of it. `sync` makes a
+    descriptor's content durable.
     """
     pool = Threads(threads, "prism-store")
     try:
         files = await pool.run(
-            lambda: Files(root, anonymous=anonymous, attributes=attributes, folded=folded, sync=sync)
+            lambda: Files(
+                root,
+                anonymous=anonymous,
+                attributes=attributes,
+                folded=folded,
+                reserve_bytes=reserve_bytes,
+                sync=sync,
+            )
         )
     except BaseException:
         await pool.close()
