@@ -109,6 +109,11 @@ class ObjectInfo(Frozen, frozen=True):
     sha256: str | None = None
     """Hex digest, when it was declared or asked for."""
 
+    @property
+    def object_id(self) -> str:
+        """What every API calls it."""
+        return f"{self.namespace}/{self.bucket}/{self.key}"
+
 
 class RangeSpec(Frozen, frozen=True):
     """A range as asked: `start` and inclusive `end`, or the last `suffix` bytes (RFC 9110 section 14.1.2)."""

@@ -31,6 +31,7 @@ async def test_put_get_head_delete(prism: Served) -> None:
     head = await prism.client.head(f"{OBJECTS}/a/b.bin")
     assert (got.content, head.content) == (CONTENT, b"")
     assert list(got.headers.items()) == list(head.headers.items())
+    assert stored["object_id"] == "things/things/a/b.bin"  # as gRPC names it
     told = dict(got.headers)
     assert told["etag"] == f'"{stored["etag"]}"'
     assert told["last-modified"] == "Tue, 24 Nov 2026 12:00:00 GMT"

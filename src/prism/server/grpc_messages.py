@@ -132,7 +132,7 @@ def _fields(message: store.PutObjectRequest) -> dict[str, object]:
 def stored(info: ObjectInfo) -> store.PutObjectResponse:
     """The answer to a put."""
     return store.PutObjectResponse(
-        object_id=_object_id(info),
+        object_id=info.object_id,
         etag=info.etag,
         size_bytes=info.size_bytes,
         version_id=_version(info),
@@ -144,7 +144,7 @@ def stored(info: ObjectInfo) -> store.PutObjectResponse:
 def copied(info: ObjectInfo) -> store.CopyObjectResponse:
     """The answer to a copy."""
     return store.CopyObjectResponse(
-        object_id=_object_id(info),
+        object_id=info.object_id,
         etag=info.etag,
         size_bytes=info.size_bytes,
         version_id=_version(info),
@@ -221,10 +221,6 @@ def expiring_page(page: ExpiringPage) -> spaces.ListExpiringResponse:
 def usage(held: Usage) -> spaces.GetUsageResponse:
     """What a namespace holds."""
     return spaces.GetUsageResponse(objects=held.objects, size_bytes=held.size_bytes)
-
-
-def _object_id(info: ObjectInfo) -> str:
-    return f"{info.namespace}/{info.bucket}/{info.key}"
 
 
 def _version(info: ObjectInfo) -> str:

@@ -47,6 +47,7 @@ class ObjectQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PutReply(msgspec.Struct, frozen=True):
     """What was stored. `etag` has no quotes here."""
 
+    object_id: str
     namespace: str
     bucket: str
     key: str
@@ -69,6 +70,7 @@ class DeleteReply(msgspec.Struct, frozen=True):
 def put_reply(info: ObjectInfo) -> Reply:
     """200 with the facts of a fresh object."""
     value = PutReply(
+        info.object_id,
         info.namespace,
         info.bucket,
         info.key,
