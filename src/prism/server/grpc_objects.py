@@ -27,15 +27,40 @@ MAX_CHUNK_BYTES = 4 << 20
 
 def object_methods(services: Services, calls: Calls) -> Mapping[str, grpc.RpcMethodHandler]:
     """The seven RPCs of ObjectStoreService."""
-    objects = services.objects
+    rpcs = _ObjectStoreService(services)
+    return {
+        "PutObject": calls.upload(rpcs.put),
+        "GetObject": calls.download(store.GetObjectRequest, rpcs.get),
+        "DeleteObject": calls.unary(store.DeleteObjectRequest, rpcs.delete),
+        "ListObjects": calls.unary(store.ListObjectsRequest, rpcs.list_page),
+        "HeadObject": calls.unary(store.HeadObjectRequest, rpcs.head),
+        "GetPresignedURL": calls.unary(store.PresignedURLRequest, rpcs.presign),
+        "CopyObject": calls.unary(store.CopyObjectRequest, rpcs.copy, moves_bytes=True),
+    }
 
-    async def put(caller: Caller, stream: Stream) -> store.PutObjectResponse:
+
+def namespace_methods(services: Services, calls: Calls) -> Mapping[str, grpc.RpcMethodHandler]:
+    """The RPCs of NamespaceService."""
+    rpcs = _NamespaceService(services)
+    return {
+        "DeletePrefix": calls.unary(spaces.DeletePrefixRequest, rpcs.delete_prefix),
+        "ListExpiring": calls.unary(spaces.ListExpiringRequest, rpcs.list_expiring),
+        "GetUsage": calls.unary(spaces.GetUsageRequest, rpcs.get_usage),
+    }
+
+
+class _ObjectStoreService:
+    def __init__(self, services: Services) -> None:
+        self._objects = services.objects
+        self._uploads = services.uploads
+
+    async def put(self, caller: Caller, stream: Stream) -> store.PutObjectResponse:
         header = await _header(stream)
         async with contextlib.aclosing(_chunks(stream, header)) as chunks:
-            return wire.stored(await objects.put(caller, wire.ref_of(header), chunks, wire.put_options(header)))
+            return wire.stored(await self._objects.put(caller, wire.ref_of(header), chunks, wire.put_options(header)))
 
-    async def get(caller: Caller, request: store.GetObjectRequest, stream: Stream) -> None:
-        opened = await objects.get(
+    async def get(self, caller: Caller, request: store.GetObjectRequest, stream: Stream) -> None:
+        opened = await self._objects.get(
             caller, wire.ref_of(request), wire.range_of(request), wire.conditions(request.if_match)
         )
         head = wire.first_of_get(opened.info).SerializeToString()
@@ -48,12 +73,12 @@ def object_methods(services: Services, calls: Calls) -> Mapping[str, grpc.RpcMet
         finally:
             await opened.aclose()
 
-    async def delete(caller: Caller, request: store.DeleteObjectRequest) -> store.DeleteObjectResponse:
-        deleted = await objects.delete(caller, wire.ref_of(request), wire.precondition(request))
+    async def delete(self, caller: Caller, request: store.DeleteObjectRequest) -> store.DeleteObjectResponse:
+        deleted = await self._objects.delete(caller, wire.ref_of(request), wire.precondition(request))
         return store.DeleteObjectResponse(deleted=deleted)
 
-    async def list_page(caller: Caller, request: store.ListObjectsRequest) -> store.ListObjectsResponse:
-        page = await objects.list(
+    async def list_page(self, caller: Caller, request: store.ListObjectsRequest) -> store.ListObjectsResponse:
+        page = await self._objects.list(
             caller,
             request.namespace,
             request.bucket,
@@ -65,11 +90,11 @@ def object_methods(services: Services, calls: Calls) -> Mapping[str, grpc.RpcMet
         )
         return wire.listed(page)
 
-    async def head(caller: Caller, request: store.HeadObjectRequest) -> store.HeadObjectResponse:
-        return wire.headed(await objects.head(caller, wire.ref_of(request)))
+    async def head(self, caller: Caller, request: store.HeadObjectRequest) -> store.HeadObjectResponse:
+        return wire.headed(await self._objects.head(caller, wire.ref_of(request)))
 
-    async def presign(caller: Caller, request: store.PresignedURLRequest) -> store.PresignedURLResponse:
-        made = await services.uploads.presign(
+    async def presign(self, caller: Caller, request: store.PresignedURLRequest) -> store.PresignedURLResponse:
+        made = await self._uploads.presign(
             caller,
             wire.ref_of(request),
             request.method,
@@ -78,32 +103,22 @@ def object_methods(services: Services, calls: Calls) -> Mapping[str, grpc.RpcMet
         )
         return wire.presigned(made)
 
-    async def copy(caller: Caller, request: store.CopyObjectRequest) -> store.CopyObjectResponse:
+    async def copy(self, caller: Caller, request: store.CopyObjectRequest) -> store.CopyObjectResponse:
         source = ObjectRef(request.source_namespace, request.source_bucket, request.source_key)
         destination = ObjectRef(request.destination_namespace, request.destination_bucket, request.destination_key)
-        return wire.copied(await objects.copy(caller, source, destination, wire.copy_options(request)))
-
-    return {
-        "PutObject": calls.upload(put),
-        "GetObject": calls.download(store.GetObjectRequest, get),
-        "DeleteObject": calls.unary(store.DeleteObjectRequest, delete),
-        "ListObjects": calls.unary(store.ListObjectsRequest, list_page),
-        "HeadObject": calls.unary(store.HeadObjectRequest, head),
-        "GetPresignedURL": calls.unary(store.PresignedURLRequest, presign),
-        "CopyObject": calls.unary(store.CopyObjectRequest, copy, moves_bytes=True),
-    }
+        return wire.copied(await self._objects.copy(caller, source, destination, wire.copy_options(request)))
 
 
-def namespace_methods(services: Services, calls: Calls) -> Mapping[str, grpc.RpcMethodHandler]:
-    """The RPCs of NamespaceService."""
-    objects = services.objects
+class _NamespaceService:
+    def __init__(self, services: Services) -> None:
+        self._objects = services.objects
 
-    async def delete_prefix(caller: Caller, request: spaces.DeletePrefixRequest) -> spaces.DeletePrefixResponse:
-        await objects.delete_prefix(caller, request.namespace, request.bucket, request.prefix)
+    async def delete_prefix(self, caller: Caller, request: spaces.DeletePrefixRequest) -> spaces.DeletePrefixResponse:
+        await self._objects.delete_prefix(caller, request.namespace, request.bucket, request.prefix)
         return spaces.DeletePrefixResponse()
 
-    async def list_expiring(caller: Caller, request: spaces.ListExpiringRequest) -> spaces.ListExpiringResponse:
-        page = await objects.expiring(
+    async def list_expiring(self, caller: Caller, request: spaces.ListExpiringRequest) -> spaces.ListExpiringResponse:
+        page = await self._objects.expiring(
             caller,
             request.namespace,
             wire.duration(request.within_seconds),
@@ -112,14 +127,8 @@ def namespace_methods(services: Services, calls: Calls) -> Mapping[str, grpc.Rpc
         )
         return wire.expiring_page(page)
 
-    async def get_usage(caller: Caller, request: spaces.GetUsageRequest) -> spaces.GetUsageResponse:
-        return wire.usage(await objects.usage(caller, request.namespace))
-
-    return {
-        "DeletePrefix": calls.unary(spaces.DeletePrefixRequest, delete_prefix),
-        "ListExpiring": calls.unary(spaces.ListExpiringRequest, list_expiring),
-        "GetUsage": calls.unary(spaces.GetUsageRequest, get_usage),
-    }
+    async def get_usage(self, caller: Caller, request: spaces.GetUsageRequest) -> spaces.GetUsageResponse:
+        return wire.usage(await self._objects.usage(caller, request.namespace))
 
 
 async def _header(stream: Stream) -> store.PutObjectRequest:
