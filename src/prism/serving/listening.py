@@ -143,7 +143,7 @@ async def _serve_http(
     server = _Server(
         uvicorn.Config(
             application,
-            http=bounded_protocol(limits, refused),
+            http=bounded_protocol(limits, refused),  # type: ignore[arg-type]  # what makes one will do
             ws="none",
             lifespan="off",
             log_config=None,

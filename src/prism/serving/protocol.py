@@ -1,13 +1,14 @@
 """HTTP/1.1 connections with the bounds that uvicorn leaves open: the size of a request's head, and the time for it.
 
-A head of more than `max_head_bytes`, one that is no HTTP, and one on a connection beyond `max_connections` are answered
-here, in the words of the API that is served, and end their connection. A head that is not there after `idle_seconds`
-ends it, too, and so does a connection that sends nothing at all. Bodies are the application's affair: it knows what a
-transfer may take.
+A head of more than `limits.max_header_bytes`, one that is no HTTP, and one on a connection beyond
+`limits.max_connections` are answered here, in the words of the API that is served, and end their connection. A head
+that is not there after `limits.idle_seconds` ends it, too, and so does a connection that sends nothing at all. Bodies
+are the application's affair: it knows what a transfer may take.
 """
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -63,84 +64,89 @@ class _Joined:
         self._transport.close()
 
 
-def bounded_protocol(limits: Limits, refused: Callable[[PrismError, str], Reply]) -> type[HttpToolsProtocol]:
-    """The protocol class of one server; `refused` says in its API's words what no request came of, by a request id."""
-    max_head_bytes, idle_seconds = limits.max_header_bytes, limits.idle_seconds
+def bounded_protocol(limits: Limits, refused: Callable[[PrismError, str], Reply]) -> Callable[..., asyncio.Protocol]:
+    """Makes one server's connections; `refused` says in its API's words what no request came of, by a request id."""
+    return partial(_BoundedProtocol, limits, refused)
 
-    class BoundedProtocol(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None
-        _stuck: asyncio.TimerHandle | None = None
-        _piece_bytes = 0
-        _head_bytes = 0
-        _refusal = _NO_HTTP
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-            super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # a transport in all it does
-            self._await_head()
+class _BoundedProtocol(HttpToolsProtocol):
+    def __init__(self, limits: Limits, refused: Callable[[PrismError, str], Reply], **of_uvicorn: Any) -> None:
+        super().__init__(**of_uvicorn)
+        self._limits = limits
+        self._refused = refused
+        self._timer: asyncio.TimerHandle | None = None
+        self._stuck: asyncio.TimerHandle | None = None
+        self._piece_bytes = 0
+        self._head_bytes = 0
+        self._refusal = _NO_HTTP
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-            self.resume_writing()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # a transport in all it does
+        self._await_head()
 
-        def pause_writing(self) -> None:
-            # A connection that is closed while its client takes nothing would wait for him, with its buffer, for good.
-            super().pause_writing()
-            self._stuck = self.loop.call_later(2 * idle_seconds, self.transport.abort)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+        self.resume_writing()
 
-        def resume_writing(self) -> None:
-            if self._stuck is not None:
-                self._stuck.cancel()
-                self._stuck = None
-            super().resume_writing()
+    def pause_writing(self) -> None:
+        # A connection that is closed while its client takes nothing would wait for him, with its buffer, for good.
+        super().pause_writing()
+        self._stuck = self.loop.call_later(2 * self._limits.idle_seconds, self.transport.abort)
 
-        def data_received(self, data: bytes) -> None:
-            self._piece_bytes = len(data)
-            if self._timer is not None:
-                self._head_bytes += len(data)
-            super().data_received(data)
-            if self._timer is not None and self._head_bytes > max_head_bytes and not self.transport.is_closing():
-                self._refusal = _TOO_LARGE
-                self.send_400_response("")
+    def resume_writing(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+        super().resume_writing()
 
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self._await_head()
+    def data_received(self, data: bytes) -> None:
+        self._piece_bytes = len(data)
+        if self._timer is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        largest = self._limits.max_header_bytes
+        if self._timer is not None and self._head_bytes > largest and not self.transport.is_closing():
+            self._refusal = _TOO_LARGE
+            self.send_400_response("")
 
-        def on_headers_complete(self) -> None:
-            self._stop_waiting()
-            if self._head_bytes > max_head_bytes and self._measured() > max_head_bytes:
-                self._refusal = _TOO_LARGE
-                raise _Refused
-            if len(self.connections) > limits.max_connections:
-                self._refusal = _TOO_MANY
-                raise _Refused
-            super().on_headers_complete()
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
 
-        def send_400_response(self, msg: str) -> None:
-            self._stop_waiting()
-            self.transport.write(_serialised(refused(self._refusal, new_request_id())))
-            self.transport.close()
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        largest = self._limits.max_header_bytes
+        if self._head_bytes > largest and self._measured() > largest:
+            self._refusal = _TOO_LARGE
+            raise _Refused
+        if len(self.connections) > self._limits.max_connections:
+            self._refusal = _TOO_MANY
+            raise _Refused
+        super().on_headers_complete()
 
-        def _measured(self) -> int:
-            """What the head holds; the piece that it came in may hold a body, too."""
-            return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+    def send_400_response(self, msg: str) -> None:
+        self._stop_waiting()
+        self.transport.write(_serialised(self._refused(self._refusal, new_request_id())))
+        self.transport.close()
 
-        def _await_head(self) -> None:
-            self._stop_waiting()
-            self._head_bytes = self._piece_bytes
-            self._timer = self.loop.call_later(idle_seconds, self._give_up)
+    def _measured(self) -> int:
+        """What the head holds; the piece that it came in may hold a body, too."""
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-        def _stop_waiting(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+    def _await_head(self) -> None:
+        self._stop_waiting()
+        self._head_bytes = self._piece_bytes
+        self._timer = self.loop.call_later(self._limits.idle_seconds, self._give_up)
 
-        def _give_up(self) -> None:
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
             self._timer = None
-            self.transport.close()
 
-    return BoundedProtocol
+    def _give_up(self) -> None:
+        self._timer = None
+        self.transport.close()
 
 
 def _serialised(reply: Reply) -> bytes:
