@@ -39,7 +39,7 @@ __all__ = ["CHUNK_BYTES", "Files", "OpenedFile", "clock"]
 CHUNK_BYTES = 2**20
 _RESERVE_BYTES = 2**25
 """What puts leave of a disk to others, above all to the catalog, without which nothing can be deleted."""
-_RESERVE_SHARE = 20
+_RESERVE_SHARE = 4
 """On a small disk the reserve is one part in so many."""
 _ATTRIBUTE = "user.prism.blob"
 _SIDECAR = OWN + "m"

@@ -42,7 +42,7 @@ async def open_local(
     A write that a busy disk kept from being linked for `late_write_seconds` fails instead. `anonymous` false keeps
     drafts in a temporary folder, `attributes` false keeps fields in sidecars, `folded` writes names in small
     ASCII letters: what the driver does by itself where the filesystem asks for it. A put that would
-    leave less than `reserve_bytes` of the disk fails: None means 32 MiB or a twentieth of it. `sync` makes a
+    leave less than `reserve_bytes` of the disk fails: None means 32 MiB or a quarter of it. `sync` makes a
     descriptor's content durable.
     """
     pool = Threads(threads, "prism-store")
