@@ -14,6 +14,7 @@ from . import reading
 from .access import Access
 from .blob.driver import AlreadyExists, Stored, WriteOptions
 from .blob.sigv4 import Credential, presign
+from .catalog import objects as transitions
 from .catalog import purge
 from .catalog import uploads as promises
 from .catalog.objects import Facts, Superseded
@@ -121,8 +122,8 @@ class Uploads:
             check_key(ref.key)
             bucket = space.bucket(ref.bucket)
             version_id = upload_id.removeprefix(_BOUND)
-            upload = await _find(space, bucket, ref.key, version_id)
-            info = None if upload is None else await _keep(space, upload, chunks, options)
+            upload, before = await _find(space, bucket, ref.key, version_id)
+            info = None if upload is None else await _keep(space, upload, before, chunks, options)
             if info is None:
                 if await _overtaken(space, bucket, ref.key, version_id):
                     raise _deleted()
@@ -190,9 +191,12 @@ async def _promise(space: Namespace, bucket: str, key: str, until: datetime, opt
     return made
 
 
-async def _find(space: Namespace, bucket: str, key: str, upload_id: str) -> PromiseRow | None:
-    async def body(view: View) -> PromiseRow | None:
-        return await promises.find_upload(view, space.rules, bucket, key, upload_id)
+async def _find(space: Namespace, bucket: str, key: str, upload_id: str) -> tuple[PromiseRow | None, str | None]:
+    """The promise, and the version that is current before its body comes."""
+
+    async def body(view: View) -> tuple[PromiseRow | None, str | None]:
+        promise = await promises.find_upload(view, space.rules, bucket, key, upload_id)
+        return promise, await transitions.current_version(view, space.rules, bucket, key)
 
     return await space.meta.read(body)
 
@@ -216,7 +220,7 @@ def _used() -> PrismError:
 
 
 async def _keep(
-    space: Namespace, upload: PromiseRow, chunks: AsyncIterator[bytes], options: PutOptions
+    space: Namespace, upload: PromiseRow, before: str | None, chunks: AsyncIterator[bytes], options: PutOptions
 ) -> ObjectInfo | None:
     """Write the body to the promised key and commit it; None, with the body untouched, when other bytes lie there."""
     landed = await space.store.head(upload.physical_key)
@@ -251,7 +255,7 @@ async def _keep(
             ErrorCode.OUTCOME_UNKNOWN, "the store did not say whether it took the bytes; look again"
         ) from error
     failpoint("uploads.keep.after_bytes")
-    return await space.tasks.to_end(_commit(space, promise, digests, stored))
+    return await space.tasks.to_end(_commit(space, promise, before, digests, stored))
 
 
 def _gate(
@@ -276,10 +280,12 @@ def _gate(
     return gate
 
 
-async def _commit(space: Namespace, promise: PromiseRow, digests: Digests, stored: Stored) -> ObjectInfo:
+async def _commit(
+    space: Namespace, promise: PromiseRow, before: str | None, digests: Digests, stored: Stored
+) -> ObjectInfo:
     """The bytes are down: whatever happens now, somebody will recognise them."""
     try:
-        outcome = await _taken(space, promise, digests, stored)
+        outcome = await _taken(space, promise, before, digests, stored)
     except PrismError as error:
         raise PrismError(
             ErrorCode.UPLOAD_PENDING, "the upload has arrived but could not be recorded yet; look again shortly"
@@ -290,7 +296,9 @@ async def _commit(space: Namespace, promise: PromiseRow, digests: Digests, store
     return info_of(space, promise.bucket, promise.key, row)
 
 
-async def _taken(space: Namespace, promise: PromiseRow, digests: Digests, stored: Stored) -> Outcome:
+async def _taken(
+    space: Namespace, promise: PromiseRow, before: str | None, digests: Digests, stored: Stored
+) -> Outcome:
     landed = await space.store.head(promise.physical_key)
     if landed is None:
         return await _recognised(space, promise)
@@ -303,6 +311,7 @@ async def _taken(space: Namespace, promise: PromiseRow, digests: Digests, stored
         crc32c=digests.crc32c,
         sha256=digests.sha256,
         landed_at=landed.landed_at,
+        replaces=before,
     )
     name = promise.version_id
     outcomes = await settle_key(space, promise.bucket, promise.key, {name: landed}, {name: facts})

@@ -203,6 +203,18 @@ class TestKeeping:
         assert await world.stored() == {}
         await world.rest(prism)
 
+    @pytest.mark.parametrize("seconds", [1, 86_400])
+    async def test_a_clock_that_steps_back_between_two_bodies_loses_neither(
+        self, world: World, prism: Process, seconds: int
+    ) -> None:
+        first, second = await prism.presign_put("k"), await prism.presign_put("k")
+        await prism.keep("k", first, b"first")
+        world.clock.forward(-seconds)
+        assert (await prism.keep("k", second, b"second")).version_id == second
+        assert await prism.get("k") == b"second"
+        world.clock.forward(seconds)
+        await world.rest(prism)
+
     async def test_a_crash_between_bytes_and_commit_is_healed_by_the_next_read(
         self, world: World, prism: Process
     ) -> None:

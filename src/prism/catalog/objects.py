@@ -44,6 +44,7 @@ __all__ = [
     "Unsettled",
     "commit",
     "commit_reads",
+    "current_version",
     "drop_dead",
     "expire",
     "is_alive",
@@ -66,6 +67,8 @@ class Facts(Frozen, frozen=True, kw_only=True):
     sha256: str | None = None
     landed_at: datetime | None = None
     """The store's clock, for bytes that came by URL."""
+    replaces: str | None = None
+    """The version that was current before the bytes began to come: older than they are, whatever the clocks said."""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -128,6 +131,12 @@ async def look(view: View, rules: Rules, bucket: str, key: str, now: datetime) -
     return Seen(row, await open_uploads(view, rules, bucket, key))
 
 
+async def current_version(view: View, rules: Rules, bucket: str, key: str) -> str | None:
+    """The version id of the key's row, whether or not readers see it."""
+    value = await view.get(object_key(rules.namespace, bucket, key))
+    return None if value is None else decode(ObjectRow, value).version_id
+
+
 def commit_reads(rules: Rules, known: PromiseRow) -> list[Key]:
     """What `commit` reads first, for prefetching."""
     return [
@@ -154,7 +163,7 @@ async def commit(
     if refusal is not None:
         return refusal
     row = _row(rules, promise, facts, space.deletions, now)
-    if current is not None and current.generation >= mark and _landed_later(current, row):
+    if current is not None and current.generation >= mark and _landed_later(current, row, facts.replaces):
         return await _supersede(tx, rules, promise, row, now)
     alive = current if current is not None and is_alive(current, mark, now) else None
     if not matches(promise.precondition, alive):
@@ -202,9 +211,9 @@ def _refuse(tx: Txn, rules: Rules, promise: PromiseRow, now: datetime, why: Refu
     return why
 
 
-def _landed_later(current: ObjectRow, row: ObjectRow) -> bool:
+def _landed_later(current: ObjectRow, row: ObjectRow, replaces: str | None) -> bool:
     """Whether the current content, expired or not, is an upload that the store took after this one."""
-    if current.landed_at is None or row.landed_at is None:
+    if current.landed_at is None or row.landed_at is None or current.version_id == replaces:
         return False
     return (current.landed_at, current.version_id) > (row.landed_at, row.version_id)
 
