@@ -4,18 +4,14 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from s3_support import BUCKET, boto, error_code
 
+from prism.testing.certificate import self_signed
 from prism.testing.running import Running, running_app
 
 KEYS = [
@@ -284,13 +280,13 @@ async def test_managed_transfers_below_the_threshold(running: Running) -> None:
 
 
 async def test_over_tls_checksums_come_behind_the_body(tmp_path: Path) -> None:
-    cert, key = self_signed(tmp_path)
-    tls = {"server.tls.cert_file": str(cert), "server.tls.key_file": str(key)}
+    made = self_signed(tmp_path)
+    tls = {"server.tls.cert_file": str(made.cert_file), "server.tls.key_file": str(made.key_file)}
     async with running_app(overrides=tls) as running:
 
         def work() -> None:
             sent: dict[str, str] = {}
-            s3 = boto(running.s3, verify=str(cert))
+            s3 = boto(running.s3, verify=str(made.cert_file))
             s3.meta.events.register("before-send.s3.PutObject", lambda request, **_: sent.update(request.headers))
             content = bytes(range(256)) * 12_000
             for body in (b"", b"small", content):
@@ -300,26 +296,3 @@ async def test_over_tls_checksums_come_behind_the_body(tmp_path: Path) -> None:
                 assert s3.get_object(Bucket=BUCKET, Key="k")["Body"].read() == body
 
         await in_thread(work)
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem, private = folder / "cert.pem", folder / "key.pem"
-    pem.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    plain = serialization.NoEncryption()
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
-    return pem, private

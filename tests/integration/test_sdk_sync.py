@@ -7,14 +7,10 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_support import served
 from prism_sdk import (
     BucketNotFound,
@@ -35,7 +31,7 @@ from prism_sdk import (
 )
 from sdk_support import CuttingProxy, in_thread
 
-from prism.config import TLSConfig
+from prism.testing.certificate import self_signed
 from prism.testing.running import Running, running_app
 
 README = Path(__file__).parents[2] / "sdk" / "python" / "README.md"
@@ -307,28 +303,10 @@ class TestTrouble:
 
 
 def test_a_connection_may_be_private(tmp_path: Path) -> None:
-    cert_file, key_file = tmp_path / "cert.pem", tmp_path / "key.pem"
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    cert_file.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    with in_thread(lambda: served(TLSConfig(cert_file=cert_file, key_file=key_file))) as one:
+    made = self_signed(tmp_path)
+    with in_thread(lambda: served(made)) as one:
         endpoint = f"https://localhost:{one.address.rpartition(':')[2]}"
-        with PrismClient("user-uploads", endpoint=endpoint, ca_file=cert_file) as client:
+        with PrismClient("user-uploads", endpoint=endpoint, ca_file=made.cert_file) as client:
             assert client.head_object("", "k").etag == "e-1"
         quick = Timeouts(call_seconds=0.5)
         with PrismClient("user-uploads", endpoint=endpoint, timeouts=quick) as distrustful, pytest.raises(Unavailable):
