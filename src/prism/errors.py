@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "TOO_LARGE"
     RATE_LIMITED = "RATE_LIMITED"
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED"
+    """Raised by nobody yet: quotas come later, their clients need the name now."""
     TOO_MANY_UPLOADS = "TOO_MANY_UPLOADS"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     UNKNOWN_ACCESS_KEY = "UNKNOWN_ACCESS_KEY"
