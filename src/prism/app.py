@@ -35,6 +35,7 @@ from .objects import ObjectStore
 from .readiness import Look, Readiness
 from .server.services import Services
 from .uploads import Uploads
+from .workers.fsck import holds_unknown
 from .workers.janitor import Janitor
 
 __all__ = ["App", "Wraps", "open_app"]
@@ -133,9 +134,20 @@ async def open_app(
                 )
             )
         for served in opened:
+            await _refuse_unknown(served)
             await claim(served.store, served.layout.owner, deployment, served.name, now())
         stack.push_async_callback(_drain, tasks, config.server.shutdown_seconds)
         yield _compose(config, Namespaces(opened), meta, bus, deployment, registry, sink, now, new_request_id)
+
+
+async def _refuse_unknown(space: Namespace) -> None:
+    """A store without a marker whose bytes the catalog does not know: catalog and marker were lost, or it is another's.
+
+    Claimed, its bytes would be taken for garbage.
+    """
+    if await space.store.head(space.layout.owner) is None and await holds_unknown(space):
+        what = "holds blobs that this catalog does not know; restore its catalog, or name another place"
+        raise PrismError(ErrorCode.PERMISSION_DENIED, f"namespaces.{space.name}: its store {what}")
 
 
 def _make_folder(config: Config) -> None:

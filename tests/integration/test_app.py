@@ -70,6 +70,28 @@ async def test_a_store_of_another_catalog_is_refused(tmp_path):
     assert refused.value.code is ErrorCode.PERMISSION_DENIED
 
 
+async def test_blobs_without_marker_and_catalog_are_nobodys_garbage(tmp_path):
+    """With the catalog the marker may go too; whoever claimed the store then would take all in it for garbage."""
+    ref = ObjectRef("user-uploads", "", "a/key")
+    config = config_for(tmp_path, memory=False)
+    async with open_app(config) as app:
+        await app.services.objects.put(caller(app), ref, once(b"content"), PutOptions())
+    (marker,) = tmp_path.rglob("user-uploads/~owner")
+    marker.unlink()
+    async with open_app(config) as app:  # the catalog knows them: the marker is made again
+        opened = await app.services.objects.get(caller(app), ref)
+        assert b"".join([chunk async for chunk in opened.chunks()]) == b"content"
+    marker.unlink()
+    other = config_for(tmp_path, memory=False, overrides={"meta.url": f"sqlite:///{tmp_path}/other.sqlite"})
+    for store in tmp_path.rglob("~owner"):
+        store.unlink()
+    with pytest.raises(PrismError, match="does not know") as refused:
+        async with open_app(other):
+            pass
+    assert refused.value.code is ErrorCode.PERMISSION_DENIED
+    assert not marker.exists()
+
+
 async def test_a_list_goes_on_after_a_restart(tmp_path):
     config = config_for(tmp_path, memory=False)
     async with open_app(config) as app:

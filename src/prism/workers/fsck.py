@@ -24,7 +24,7 @@ from ..meta import Entry, Key, Txn, View, tuples
 from ..metadata import KEY_FIELD
 from ..namespaces import Namespace
 
-__all__ = ["KINDS", "Findings", "FsckReport", "fsck"]
+__all__ = ["KINDS", "Findings", "FsckReport", "fsck", "holds_unknown"]
 
 KINDS = ("referenced", "promised", "condemned", "unnamed", "young", "foreign", "missing", "differing")
 """`unnamed` is what the repair condemns; `young` is unnamed and within the grace; `missing` are rows without bytes,
@@ -94,6 +94,12 @@ async def fsck(
     return report
 
 
+async def holds_unknown(space: Namespace) -> bool:
+    """Whether bytes of Prism's form lie in the store and the catalog names none of the first of them."""
+    report = FsckReport(namespace=space.name, repaired=False, cutoff=space.now(), kinds={k: Findings() for k in KINDS})
+    return await _Check(space, report, _unheard, timedelta(0)).holds_unknown()
+
+
 class _Check:
     """One run."""
 
@@ -112,6 +118,16 @@ class _Check:
             for start in range(0, len(page), _BATCH):
                 await self._classify(page[start : start + _BATCH])
             after = page[-1].key
+
+    async def holds_unknown(self) -> bool:
+        """A look at the first page."""
+        page = await self._space.store.list(self._prefix, "", _BATCH)
+        strays = [stray for entry in page if (stray := await self._parsed(entry)) is not None]
+
+        async def body(view: View) -> list[Name | None]:
+            return await sweep.names(view, self._space.rules, strays)
+
+        return bool(strays) and not any(await self._space.meta.read(body))
 
     async def _classify(self, entries: Sequence[BlobEntry]) -> None:
         strays: list[Stray] = []
