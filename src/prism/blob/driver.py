@@ -5,8 +5,8 @@ The front door (`BlobStore`) validates, bounds, times and maps errors; a driver 
 The caller guarantees: keys come from `prism.keys` (1 to 1,024 bytes of UTF-8, nothing a filesystem mangles: no empty,
 `.` or `..` segment, no control character, no leading or trailing `/`), a key is written at most once unless it was
 deleted, ranges lie inside the object, chunks are non-empty `bytes` or `memoryview`s of at most 8 MiB.
-A driver must keep memory bounded whatever the size of the object or the speed of the other side, leave nothing visible
-of a put that failed or was cancelled, and clear at start whatever it wrote aside before a crash.
+A driver must keep memory bounded whatever the size of the object or the speed of the other side, leave nothing of a put
+that failed or was cancelled before its bytes were visible, and clear at start what it wrote aside before a crash.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
