@@ -14,6 +14,7 @@ from program import environment, serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+STAND_INS = Path(__file__).parent / "stand_ins"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#:]+)\)")
 
@@ -43,7 +44,7 @@ def test_every_command_works(page, program, tmp_path):
     script = commands(page)
     for default, actual in (("127.0.0.1:8080", program.http), ("127.0.0.1:8333", program.s3)):
         script = script.replace(default, actual.removeprefix("http://"))
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}{os.pathsep}{STAND_INS}"
     ended = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
