@@ -96,6 +96,19 @@ class TestExactness:
         await prism.rounds(2)
         assert not await world.stored()
 
+    async def test_the_grace_begins_when_the_row_goes(self, world: World, prism: Process) -> None:
+        """A janitor that was away, or a clock that stepped ahead, takes no bytes at once."""
+        await prism.put("k", b"x", ttl=timedelta(seconds=60))
+        world.clock.forward(60 + 2 * 3600)
+        await prism.rounds()
+        assert not await world.rows("things", "o")
+        world.clock.forward(3599)
+        await prism.rounds()
+        assert len(await world.stored()) == 1
+        world.clock.forward(1)
+        await prism.rounds()
+        assert not await world.stored()
+
     async def test_an_expired_object_is_no_precondition(self, world: World, prism: Process) -> None:
         from prism.model import Precondition
 
@@ -165,8 +178,14 @@ class TestVersions:
         await prism.put("k", b"new", ns="kept", no_expiration=True)
         await prism.rounds()
         assert len(await world.referenced("kept")) == 2
-        world.clock.forward(3700)
-        await prism.rounds(2)
+        world.clock.forward(60)
+        await prism.rounds()
+        assert len(await world.referenced("kept")) == 1
+        world.clock.forward(3599)
+        await prism.rounds()
+        assert sorted((await world.stored("kept")).values()) == [b"new", b"old"]
+        world.clock.forward(1)
+        await prism.rounds()
         assert list((await world.stored("kept")).values()) == [b"new"]
         await world.check("kept")
 

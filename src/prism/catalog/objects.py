@@ -301,8 +301,8 @@ async def _retire(
     grace: timedelta | None = None
     if row.generation < mark:
         reason = "purged"
-    elif row.expires_at is not None and expired:
-        reason, grace = "expired", row.expires_at - now + rules.expiry_grace
+    elif expired:
+        reason, grace = "expired", rules.expiry_grace
         announce(tx, rules, "object.expired", bucket, key, now, version_id=row.version_id)
     elif reason == "overwritten":
         grace = rules.overwrite_grace
@@ -397,4 +397,4 @@ async def _expire(tx: Txn, rules: Rules, hint: Hint, row: ObjectRow, mark: int, 
         return
     tx.clear(hint.row_key(rules.namespace))
     tx.clear(hint.index_key(rules.namespace))
-    _release(tx, rules, row, now, "expired", hint.at - now + rules.expiry_grace)
+    _release(tx, rules, row, now, "expired", rules.expiry_grace)

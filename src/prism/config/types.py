@@ -269,7 +269,7 @@ class Limits(Settings, frozen=True, kw_only=True):
     overwrite_grace_seconds: Grace = 3600
     """Overwritten bytes stay this long."""
     expiry_grace_seconds: Grace = 3600
-    """Expired bytes stay this long; the object is absent from the second it expires."""
+    """Expired bytes stay this long after the janitor found them so; the object is absent from the second it expires."""
     max_object_bytes: Bytes = 5 * 2**40
     """Largest object."""
     metadata_bytes: Annotated[int, Meta(ge=0, le=65_536)] = 2048
