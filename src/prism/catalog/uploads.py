@@ -5,6 +5,7 @@ A process's promise is kept by that process alone and condemned when it dies; a 
 its bytes. A promise ends in exactly one way: commit consumes it, or it is broken and its bytes are condemned.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -67,20 +68,8 @@ async def open_uploads(view: View, rules: Rules, bucket: str, key: str) -> list[
 async def promise(tx: Txn, rules: Rules, wanted: PromiseRow) -> list[PromiseRow]:
     """Make the promise; returns the key's other open client promises, which the caller must settle before it
     commits."""
-    await require_bucket(tx, rules, wanted.bucket)
-    space = await namespace_row(tx, rules.namespace)
     others = await open_uploads(tx, rules, wanted.bucket, wanted.key)
-    row = msgspec.structs.replace(wanted, generation=space.deletions)
-    if row.kind == "client":
-        if len(others) >= rules.max_open_uploads:
-            raise PrismError(
-                ErrorCode.TOO_MANY_UPLOADS,
-                f"{len(others)} uploads of this key are open; at most {rules.max_open_uploads} may be",
-            )
-        row = msgspec.structs.replace(row, due=min(row.dead, row.created_at + _FIRST_LOOK))
-        _index(tx, rules, row)
-    tx.set(promise_key(rules.namespace, row), encode(row))
-    tx.add(counter_key(rules.namespace, "uploads"), 1)
+    await _make(tx, rules, wanted, others)
     return others
 
 
@@ -92,8 +81,24 @@ async def promise_url(tx: Txn, rules: Rules, wanted: PromiseRow) -> PromiseRow:
         for other in sorted(others, key=lambda row: row.writable_until):
             if _says_the_same(other, wanted) and not isinstance(await standing(tx, rules, other), Refused):
                 return await renew(tx, rules, other, max(other.writable_until, wanted.writable_until))
-    await promise(tx, rules, wanted)
+    await _make(tx, rules, wanted, others)
     return wanted
+
+
+async def _make(tx: Txn, rules: Rules, wanted: PromiseRow, others: Sequence[PromiseRow]) -> None:
+    await require_bucket(tx, rules, wanted.bucket)
+    space = await namespace_row(tx, rules.namespace)
+    row = msgspec.structs.replace(wanted, generation=space.deletions)
+    if row.kind == "client":
+        if len(others) >= rules.max_open_uploads:
+            raise PrismError(
+                ErrorCode.TOO_MANY_UPLOADS,
+                f"{len(others)} uploads of this key are open; at most {rules.max_open_uploads} may be",
+            )
+        row = msgspec.structs.replace(row, due=min(row.dead, row.created_at + _FIRST_LOOK))
+        _index(tx, rules, row)
+    tx.set(promise_key(rules.namespace, row), encode(row))
+    tx.add(counter_key(rules.namespace, "uploads"), 1)
 
 
 def _says_the_same(one: PromiseRow, other: PromiseRow) -> bool:
