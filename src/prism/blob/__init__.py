@@ -1,42 +1,52 @@
 """Port 1, bytes: `BlobStore` is the front door, `open_blob` makes one from a namespace's store configuration.
 
 The front door checks keys, cuts what callers send into pieces that drivers take (at most 8 MiB, never empty), splits
-long deletions, and maps what a driver raises. `NotFound`, `EtagMismatch` and `AlreadyExists` come out as they are, the
-caller decides what they mean; an exception of the caller's own chunks or gate comes out unchanged; all else is
+long deletions, and maps what a driver raises. `NotFound`, `EtagMismatch`, `AlreadyExists`, `BadPart` come out as they
+are, the caller decides what they mean; an exception of the caller's own chunks or gate comes out unchanged; all else is
 STORE_DOWN. It holds no state and does not retry: layers do (`layers.py`).
 """
 
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
-from ..config import GCSStore, LocalStore, MemoryStore, S3Store, StoreConfig
+from ..config import AzureStore, GCSStore, LocalStore, MemoryStore, RemoteStore, S3Store, StoreConfig
 from ..errors import ErrorCode, PrismError
 from ..model import ByteRange
 from .driver import (
     AlreadyExists,
+    BadPart,
     BlobEntry,
     BlobInfo,
     Body,
+    Bound,
     Capabilities,
+    ConditionalDeletePower,
     CopyPower,
     DeleteResult,
     Driver,
     EtagMismatch,
+    MultipartPower,
     NoSpace,
     NotFound,
     Opened,
+    OpenMultipart,
+    Part,
+    Signed,
+    SignPower,
     Stored,
     Throttled,
     WriteOptions,
 )
-from .layers import Observe, StoreMetrics
+from .layers import Limit, Observe, Retry, StoreMetrics, Timeout
 
 __all__ = ["BlobStore", "Driver", "StoreMetrics", "check_physical", "mapped", "open_blob"]
 
+T = TypeVar("T")
 MAX_PIECE_BYTES = 8 * 2**20
 _MAX_KEY_BYTES = 1024
 _MAX_KEYS = 1000
@@ -62,27 +72,45 @@ async def open_blob(
 ) -> "BlobStore":
     """Open a namespace's store. `name` labels its metrics, `wrap` puts a layer round the bare driver (tests).
 
-    Errors: UNIMPLEMENTED for a backend without a driver, STORE_DOWN when a local folder cannot be used.
+    A remote store is asked nothing yet. STORE_DOWN when a local folder cannot be used.
     """
-    driver: Driver
-    if isinstance(store, MemoryStore):
-        from .memory import MemoryDriver
-
-        driver = MemoryDriver()
-    elif isinstance(store, LocalStore):
-        from .local import open_local
-
-        try:
-            driver = await open_local(store.root)
-        except OSError as error:
-            what = f"cannot be used: {error.strerror}"
-            raise PrismError(ErrorCode.STORE_DOWN, f"the store's folder {str(store.root)!r} {what}") from error
-    else:
-        backend = "minio and s3" if isinstance(store, S3Store) else "gcs" if isinstance(store, GCSStore) else "azure"
-        what = f"there is no driver yet for {backend}; allowed so far: local, memory"
-        raise PrismError(ErrorCode.UNIMPLEMENTED, f"namespaces.{name}.backend: {what}")
-    driver = wrap(driver)
+    driver = wrap(await _open_driver(store))
+    if isinstance(store, RemoteStore):
+        bounded = Timeout(driver, seconds=store.request_seconds)
+        driver = Retry(Limit(bounded, concurrent=store.max_connections))
     return BlobStore(driver if metrics is None else Observe(driver, metrics, name))
+
+
+async def _open_driver(store: StoreConfig) -> Driver:
+    match store:
+        case MemoryStore():
+            from .memory import MemoryDriver
+
+            return MemoryDriver()
+        case LocalStore():
+            return await _open_local(store)
+        case S3Store():
+            from .s3 import open_s3
+
+            return await open_s3(store)
+        case GCSStore():
+            from .gcs import open_gcs
+
+            return await open_gcs(store)
+        case AzureStore():
+            from .azure import open_azure
+
+            return await open_azure(store)
+
+
+async def _open_local(store: LocalStore) -> Driver:
+    from .local import open_local
+
+    try:
+        return await open_local(store.root)
+    except OSError as error:
+        what = f"cannot be used: {error.strerror}"
+        raise PrismError(ErrorCode.STORE_DOWN, f"the store's folder {str(store.root)!r} {what}") from error
 
 
 class BlobStore:
@@ -105,11 +133,7 @@ class BlobStore:
         caller = _Caller(chunks, options)
         pieces = caller.pieces()
         try:
-            return await self._driver.put(key, pieces, caller.options)
-        except Exception as error:
-            if error is caller.error:
-                raise
-            raise mapped(error) from error
+            return await caller.call(self._driver.put(key, pieces, caller.options))
         finally:
             await pieces.aclose()
 
@@ -159,12 +183,85 @@ class BlobStore:
         if not self.capabilities.copy or not isinstance(driver, CopyPower):
             raise PrismError(ErrorCode.UNIMPLEMENTED, "this store cannot copy by itself")
         caller = _Caller(None, options)
+        return await caller.call(driver.copy(source, if_match, key, caller.options))
+
+    async def delete_if(self, key: str, if_match: str) -> None:
+        """Delete the pinned bytes; absent is fine. `EtagMismatch` when others lie there; UNIMPLEMENTED where
+        `capabilities.conditional_delete` is false."""
+        driver = self._driver
+        if not self.capabilities.conditional_delete or not isinstance(driver, ConditionalDeletePower):
+            raise PrismError(ErrorCode.UNIMPLEMENTED, "this store cannot delete on condition")
+        await _asked(driver.delete_if(key, if_match))
+
+    async def sign_get(
+        self,
+        key: str,
+        now: datetime,
+        lasting_seconds: int,
+        content_type: str | None = None,
+        disposition: str | None = None,
+    ) -> Signed:
+        """A URL that reads the key, with these response headers when given. UNIMPLEMENTED where `capabilities.sign` is
+        false; STORE_DOWN when there are no credentials to sign with at the moment."""
+        return await _asked(self._signer.sign_get(key, now, lasting_seconds, content_type, disposition))
+
+    async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
+        """A URL that writes the key, bound to what of `bound` is in `capabilities.binds`."""
+        check_physical(key)
+        return await _asked(self._signer.sign_put(key, now, lasting_seconds, bound))
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """Begin an object in parts; the gate's exception comes out unchanged. UNIMPLEMENTED where
+        `capabilities.multipart` is false."""
+        check_physical(key)
+        caller = _Caller(None, options)
+        return await caller.call(self._parts.create_multipart(key, caller.options))
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """Store one part of exactly `size_bytes`; `NotFound` when the upload is over."""
+        caller = _Caller(chunks, WriteOptions())
+        pieces = caller.pieces()
         try:
-            return await driver.copy(source, if_match, key, caller.options)
-        except Exception as error:
-            if error is caller.error:
-                raise
-            raise mapped(error) from error
+            return await caller.call(self._parts.put_part(key, upload, number, pieces, size_bytes))
+        finally:
+            await pieces.aclose()
+
+    async def sign_part(
+        self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None = None
+    ) -> Signed:
+        """A URL that writes one part. UNIMPLEMENTED where `capabilities.sign` or `.multipart` is false."""
+        assert self._signer
+        return await _asked(self._parts.sign_part(key, upload, number, now, lasting_seconds, size_bytes))
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        """The parts that have arrived, by number; `NotFound` when the upload is over."""
+        return await _asked(self._parts.list_parts(key, upload))
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """Make the object. `BadPart`, `AlreadyExists`, `NotFound` come out as they are, the gate's exception too."""
+        check_physical(key)
+        caller = _Caller(None, options)
+        return await caller.call(self._parts.complete_multipart(key, upload, parts, caller.options))
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Forget an upload and its parts; one that is over is fine."""
+        await _asked(self._parts.abort_multipart(key, upload))
+
+    async def open_multiparts(self, key: str) -> Sequence[OpenMultipart]:
+        """The open uploads of this key; none where the store has no multipart uploads."""
+        return await _asked(self._parts.open_multiparts(key)) if self.capabilities.multipart else ()
+
+    @property
+    def _signer(self) -> SignPower:
+        if not self.capabilities.sign or not isinstance(self._driver, SignPower):
+            raise PrismError(ErrorCode.UNIMPLEMENTED, "this store cannot sign URLs")
+        return self._driver
+
+    @property
+    def _parts(self) -> MultipartPower:
+        if not self.capabilities.multipart or not isinstance(self._driver, MultipartPower):
+            raise PrismError(ErrorCode.UNIMPLEMENTED, "this store takes no objects in parts")
+        return self._driver
 
     async def now(self) -> datetime:
         """The store's clock."""
@@ -187,7 +284,7 @@ def check_physical(key: str) -> None:
 def mapped(error: Exception) -> Exception:
     """What leaves the front door for what a driver raised. The driver's own text stays behind: it may hold a URL."""
     match error:
-        case NotFound() | EtagMismatch() | AlreadyExists() | PrismError():
+        case NotFound() | EtagMismatch() | AlreadyExists() | BadPart() | PrismError():
             return error
         case NoSpace():
             return PrismError(
@@ -205,6 +302,13 @@ def mapped(error: Exception) -> Exception:
         case _:
             cause = {"cause": type(error).__name__}
             return PrismError(ErrorCode.STORE_DOWN, "the store fails at the moment; try again", context=cause)
+
+
+async def _asked(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except Exception as error:
+        raise mapped(error) from error
 
 
 class _Caller:
@@ -232,6 +336,15 @@ class _Caller:
         except Exception as error:
             self.error = error
             raise
+
+    async def call(self, call: Awaitable[T]) -> T:
+        """The driver's answer; what the caller raised comes out as it is, all else mapped."""
+        try:
+            return await call
+        except Exception as error:
+            if error is self.error:
+                raise
+            raise mapped(error) from error
 
     async def _pass(self) -> None:
         assert self._gate is not None

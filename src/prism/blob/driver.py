@@ -6,12 +6,18 @@ The caller guarantees: keys come from `prism.keys` (1 to 1,024 bytes of UTF-8, n
 `.` or `..` segment, no control character, no leading or trailing `/`), a key is written at most once unless it was
 deleted, ranges lie inside the object, chunks are non-empty `bytes` or `memoryview`s of at most 8 MiB.
 A driver must keep memory bounded whatever the size of the object or the speed of the other side, leave nothing of a put
-that failed or was cancelled before its bytes were visible, and clear at start what it wrote aside before a crash.
+that failed or was cancelled before its bytes were visible, and clear at start what it wrote aside before a crash. A
+listing may meet keys that nobody here laid out (`a//b`, `/a`, control characters): it gives them as they are, and reads
+and deletes of keys taken from a listing work.
+
+Rare powers are protocols of their own, each with its capability: `CopyPower`, `SignPower` (URLs that the store verifies
+itself) and `MultipartPower` (objects that come in parts, from several requests). A driver without one lacks its methods
+or declares that it cannot.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -19,17 +25,26 @@ from ..model import ByteRange
 
 __all__ = [
     "AlreadyExists",
+    "BadPart",
+    "Bindable",
     "BlobEntry",
     "BlobInfo",
     "Body",
+    "Bound",
     "Capabilities",
+    "ConditionalDeletePower",
     "CopyPower",
     "DeleteResult",
     "Driver",
     "EtagMismatch",
+    "MultipartPower",
     "NoSpace",
     "NotFound",
+    "OpenMultipart",
     "Opened",
+    "Part",
+    "SignPower",
+    "Signed",
     "Stored",
     "Throttled",
     "WriteOptions",
@@ -60,16 +75,35 @@ class Throttled(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+class BadPart(Exception):
+    """Parts that do not make an object: one is missing, too small, or its etag or checksum is another. Says which."""
+
+
+Bindable = Literal["create_only", "size", "content_type", "metadata", "sha256", "crc32c", "md5"]
+"""What a signed PUT may insist on, so that the store itself refuses everything else."""
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a driver can do beyond the required verbs, and how late its writes may land."""
 
     sign: bool = False
-    """The store verifies presigned URLs itself; else URLs point to Prism's own S3 API."""
+    """The store verifies presigned URLs itself (`SignPower`); else URLs point to Prism's own S3 API."""
+    binds: frozenset[Bindable] = frozenset()
+    """What a presigned PUT can be bound to. Without `create_only` a URL may write twice."""
+    multipart: bool = False
+    """Objects may come in parts (`MultipartPower`)."""
+    smallest_part_bytes: int = 1
+    """Of every part but the last."""
+    largest_part_bytes: int = 5 * 2**30
+    most_parts: int = 10_000
+    tags: bool = False
+    """`WriteOptions.tags` are kept beside the bytes."""
     copy: bool = False
     """Server-side copy pinned to an etag (`CopyPower`)."""
     conditional_put: bool = False
     """`create_only` puts are refused by the store itself when the key exists."""
     conditional_delete: bool = False
+    """`delete_if` spares bytes that are others than the caller pinned."""
     open_survives_delete: bool = False
     """An opened read goes on after the key was deleted, so deleted bytes need no read grace."""
     returned_write_is_final: bool = False
@@ -82,15 +116,20 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 class WriteOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a put is to be done.
 
-    `gate` is awaited once before anything becomes visible under the key (a local store before its rename, a remote one
-    before its first byte), after `observe` saw all that was written by then; a retry awaits it again before it writes
-    again. When it raises, the put fails with that exception and leaves nothing. `observe` is called
+    `gate` is awaited before anything becomes visible under the key, after `observe` saw all bytes of the body (a local
+    store before its rename, a remote one before the request that makes the object). A driver that sends a long body in
+    parts awaits it once more before it begins (a crash would leave an open multipart upload); a retry awaits it again
+    before it writes again. When it raises, the put fails with that exception and leaves nothing. `observe` is called
     with each chunk, once, in order, off the event loop where the driver writes in threads (this is where hashing goes).
     """
 
     content_type: str = ""
     metadata: Mapping[str, str] = {}
-    """User metadata and Prism's own fields together; stored beside the bytes for `catalog rebuild`."""
+    """User metadata and Prism's own fields together, kept beside the bytes for `catalog rebuild`. Names are lower-case
+    ASCII, values any text: the driver encodes what its store's headers cannot carry, and gives it back as it was. What
+    does not fit into the store's limit (S3: 2 KB in all) is left away, Prism's own fields (`prism-…`) last."""
+    tags: Mapping[str, str] = {}
+    """The store's own object tags, where it has them (`capabilities.tags`); else they are left away."""
     create_only: bool = True
     gate: Callable[[], Awaitable[None]] | None = None
     observe: Callable[[bytes], None] | None = None
@@ -111,6 +150,12 @@ class BlobInfo(msgspec.Struct, frozen=True, kw_only=True):
     landed_at: datetime
     content_type: str = ""
     metadata: Mapping[str, str] = {}
+    crc32c: str | None = None
+    """Of the whole content, where the store computed or verified it itself: base64 of the big-endian CRC-32C."""
+    sha256: str | None = None
+    """Likewise, hex."""
+    md5: str | None = None
+    """Likewise, hex."""
 
 
 class BlobEntry(msgspec.Struct, frozen=True):
@@ -187,4 +232,108 @@ class CopyPower(Protocol):
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
         """Copy inside the store; `EtagMismatch` or `NotFound` when the source changed. Never overwrites `key`."""
+        ...
+
+
+@runtime_checkable
+class ConditionalDeletePower(Protocol):
+    """Drivers with `capabilities.conditional_delete`."""
+
+    async def delete_if(self, key: str, if_match: str) -> None:
+        """Delete bytes while they are the pinned ones: absent is fine, `EtagMismatch` when others lie there now."""
+        ...
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """What a presigned PUT is to insist on. A driver binds of it what its `capabilities.binds` name and leaves out the
+    rest: the caller knows what that is, and checks it when it recognises the bytes."""
+
+    create_only: bool = False
+    size_bytes: int | None = None
+    content_type: str = ""
+    metadata: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+    sha256: str | None = None
+    """Hex."""
+    crc32c: str | None = None
+    """Base64."""
+    md5: str | None = None
+    """Hex."""
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """A presigned request: send exactly these headers with it (more are allowed where the store allows them)."""
+
+    url: str
+    headers: Mapping[str, str] = {}
+
+
+@runtime_checkable
+class SignPower(Protocol):
+    """Drivers with `capabilities.sign`. No request is made, but credentials may be refreshed. `lasting_seconds` is 1 to
+    3600, `now` the caller's clock. URLs name the host that clients see (`public_endpoint` where it is given)."""
+
+    async def sign_get(
+        self, key: str, now: datetime, lasting_seconds: int, content_type: str | None, disposition: str | None
+    ) -> Signed:
+        """A GET of the whole object or of ranges, answered with these response headers when they are given."""
+        ...
+
+    async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
+        """A PUT of the whole object."""
+        ...
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of a multipart upload as the store took it. Numbers begin with 1."""
+
+    number: int
+    etag: str
+    size_bytes: int
+    crc32c: str | None = None
+
+
+class OpenMultipart(msgspec.Struct, frozen=True):
+    """A multipart upload that is neither complete nor aborted."""
+
+    key: str
+    upload: str
+    started_at: datetime
+
+
+@runtime_checkable
+class MultipartPower(Protocol):
+    """Drivers with `capabilities.multipart`: an object that comes in parts, by several requests, invisible until it is
+    completed. `upload` is the store's own name of it."""
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """Begin; `options.gate` is awaited before. Returns the upload's name, which goes into signed URLs."""
+        ...
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """Store one part of `size_bytes`, through Prism. A part sent again replaces the first. `NotFound` when the
+        upload is over."""
+        ...
+
+    async def sign_part(
+        self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
+    ) -> Signed:
+        """A PUT of one part, bound to its size where the store can (`capabilities.sign`)."""
+        ...
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        """The parts that have arrived, by number. `NotFound` when the upload is over."""
+        ...
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """Make the object of these parts; `options.gate` is awaited before. `BadPart` when they do not make one,
+        `AlreadyExists` where the key is taken (with `create_only`), `NotFound` when the upload is over."""
+        ...
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Forget the upload and its parts; one that is over is fine."""
+        ...
+
+    async def open_multiparts(self, key: str) -> Sequence[OpenMultipart]:
+        """The open uploads of exactly this key, for whoever removes what a writer or a client left behind."""
         ...

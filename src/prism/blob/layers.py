@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from prometheus_client import CollectorRegistry, Histogram
@@ -24,14 +24,21 @@ from .driver import (
     BlobEntry,
     BlobInfo,
     Body,
+    Bound,
     Capabilities,
+    ConditionalDeletePower,
     CopyPower,
     DeleteResult,
     Driver,
     EtagMismatch,
+    MultipartPower,
     NoSpace,
     NotFound,
     Opened,
+    OpenMultipart,
+    Part,
+    Signed,
+    SignPower,
     Stored,
     Throttled,
     WriteOptions,
@@ -97,6 +104,61 @@ class _Layer:
         driver = self._driver
         assert isinstance(driver, CopyPower)
         return await self._call("copy", lambda: driver.copy(source, if_match, key, options))
+
+    async def delete_if(self, key: str, if_match: str) -> None:
+        """Delete pinned bytes."""
+        driver = self._driver
+        assert isinstance(driver, ConditionalDeletePower)
+        await self._call("delete_if", lambda: driver.delete_if(key, if_match))
+
+    async def sign_get(
+        self, key: str, now: datetime, lasting_seconds: int, content_type: str | None, disposition: str | None
+    ) -> Signed:
+        """No call to the store: nothing happens round it."""
+        assert isinstance(self._driver, SignPower)
+        return await self._driver.sign_get(key, now, lasting_seconds, content_type, disposition)
+
+    async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
+        """Likewise."""
+        assert isinstance(self._driver, SignPower)
+        return await self._driver.sign_put(key, now, lasting_seconds, bound)
+
+    async def sign_part(
+        self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
+    ) -> Signed:
+        """Likewise."""
+        return await self._parts.sign_part(key, upload, number, now, lasting_seconds, size_bytes)
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """Begin an upload in parts."""
+        return await self._call("create_multipart", lambda: self._parts.create_multipart(key, options))
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """Store a part."""
+        return await self._call("put_part", lambda: self._parts.put_part(key, upload, number, chunks, size_bytes))
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        """What has arrived."""
+        return await self._call("list_parts", lambda: self._parts.list_parts(key, upload))
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """Make the object."""
+        return await self._call(
+            "complete_multipart", lambda: self._parts.complete_multipart(key, upload, parts, options)
+        )
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Forget an upload."""
+        await self._call("abort_multipart", lambda: self._parts.abort_multipart(key, upload))
+
+    async def open_multiparts(self, key: str) -> Sequence[OpenMultipart]:
+        """What is open."""
+        return await self._call("open_multiparts", lambda: self._parts.open_multiparts(key))
+
+    @property
+    def _parts(self) -> MultipartPower:
+        assert isinstance(self._driver, MultipartPower)
+        return self._driver
 
     async def now(self) -> datetime:
         """The store's clock."""
@@ -209,14 +271,36 @@ class Retry(_Layer):
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Hold a small body and send it as often as needed; pass a long one on."""
+        held, whole = await self._hold(chunks)
+        if not whole:
+            return await self._driver.put(key, _chained(held, chunks), options)
+        return await self._send(options, lambda asked: self._driver.put(key, _chained(held, None), asked))
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """Likewise; a part that is sent twice is one part."""
+        held, whole = await self._hold(chunks)
+        if not whole:
+            return await self._parts.put_part(key, upload, number, _chained(held, chunks), size_bytes)
+        return await super().put_part(key, upload, number, _chained(held, None), size_bytes)
+
+    async def _hold(self, chunks: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
+        """The body as far as it is held, and whether that is all of it."""
         held: list[bytes] = []
         size = 0
         async for chunk in chunks:
             held.append(chunk)
             size += len(chunk)
             if size > self._held_bytes:
-                return await self._driver.put(key, _chained(held, chunks), options)
-        return await self._send(options, lambda asked: self._driver.put(key, _chained(held, None), asked))
+                return held, False
+        return held, True
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """As a small put; a repetition may leave an open upload, which `open_multiparts` shows."""
+        return await self._send(options, lambda asked: self._parts.create_multipart(key, asked))
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """As a small put; when it had happened all the same, the repetition's `NotFound` comes out as the failure."""
+        return await self._send(options, lambda asked: self._parts.complete_multipart(key, upload, parts, asked))
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
         """As a small put."""
@@ -224,7 +308,7 @@ class Retry(_Layer):
         assert isinstance(driver, CopyPower)
         return await self._send(options, lambda asked: driver.copy(source, if_match, key, asked))
 
-    async def _send(self, options: WriteOptions, send: Callable[[WriteOptions], Awaitable[Stored]]) -> Stored:
+    async def _send(self, options: WriteOptions, send: Callable[[WriteOptions], Awaitable[T]]) -> T:
         sending = _Sending(options, send)
         return await self._repeat(sending.attempt, lambda error: not sending.over and self._transient(error))
 
@@ -248,10 +332,10 @@ class _SomeLeft(Exception):
     """Some keys of a deletion failed for a moment."""
 
 
-class _Sending:
+class _Sending(Generic[T]):
     """One write that may be sent several times. `over`: the caller's gate refused, or what came of it is unknown."""
 
-    def __init__(self, options: WriteOptions, send: Callable[[WriteOptions], Awaitable[Stored]]) -> None:
+    def __init__(self, options: WriteOptions, send: Callable[[WriteOptions], Awaitable[T]]) -> None:
         self.over = False
         self._options = options
         self._send = send
@@ -259,14 +343,14 @@ class _Sending:
         self._observed = 0
         self._passed = 0
 
-    async def attempt(self) -> Stored:
+    async def attempt(self) -> T:
         """Send once. Bytes that an earlier, failed attempt may have left there are not taken for this one's."""
         self._passed = 0
         given = self._options
         asked = msgspec.structs.replace(given, observe=given.observe and self._observe, gate=given.gate and self._gate)
         try:
             return await self._send(asked)
-        except AlreadyExists as error:
+        except (AlreadyExists, NotFound) as error:
             self.over = True
             raise self._failed or error from error
         except Exception as error:
@@ -369,6 +453,23 @@ class Timeout(_Layer):
         assert isinstance(driver, CopyPower)
         async with asyncio.timeout(self._seconds) as deadline:
             return await driver.copy(source, if_match, key, _Clock(deadline, self._seconds).options(options))
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """As a put."""
+        async with asyncio.timeout(self._seconds) as deadline:
+            pieces = _Clock(deadline, self._seconds).pieces(chunks)
+            return await self._parts.put_part(key, upload, number, pieces, size_bytes)
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """Begin, the clock standing still during the gate."""
+        async with asyncio.timeout(self._seconds) as deadline:
+            return await self._parts.create_multipart(key, _Clock(deadline, self._seconds).options(options))
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """Make the object, the clock standing still during the gate."""
+        async with asyncio.timeout(self._seconds) as deadline:
+            clock = _Clock(deadline, self._seconds)
+            return await self._parts.complete_multipart(key, upload, parts, clock.options(options))
 
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         """Open a read whose every piece is timed."""

@@ -9,7 +9,7 @@ import msgspec
 from ..errors import ErrorCode, PrismError
 from ..redaction import is_secret_name
 from .settings import Given, Tree, refused
-from .types import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, StoreConfig
+from .types import AzureStore, GCSStore, LocalStore, MemoryStore, RemoteStore, S3Store, StoreConfig
 
 __all__ = ["STORES", "split_password", "with_endpoint"]
 
@@ -22,6 +22,7 @@ STORES: Mapping[str, type[LocalStore | MemoryStore | S3Store | GCSStore | AzureS
     "memory": MemoryStore,
 }
 _AMAZON = "s3.amazonaws.com"
+_ALLOWED_SCHEMES = "host:port, http://… or https://…"
 _UNSPLIT = re.compile(r"//[^@]*:[^@]*@", re.DOTALL)
 
 
@@ -30,25 +31,43 @@ def with_endpoint(store: StoreConfig, backend: str, at: str) -> StoreConfig:
     if isinstance(store, LocalStore | MemoryStore):
         return store
     if isinstance(store, S3Store):
-        _check_s3(store, backend, at)
+        store = _checked_s3(store, backend, at)
     endpoint, scheme = store.endpoint, ""
     if "://" in endpoint:
         scheme, _, endpoint = endpoint.partition("://")
     use_ssl = _use_ssl(store, backend, scheme, at)
     if backend == "s3" and isinstance(store, S3Store) and endpoint.rstrip("/") in {"", _AMAZON}:
         endpoint = f"s3.{store.region}.amazonaws.com"
-    if not endpoint:
-        return msgspec.structs.replace(store, use_ssl=use_ssl)
-    url = f"{'https' if use_ssl else 'http'}://{endpoint.rstrip('/')}"
+    return msgspec.structs.replace(
+        store,
+        endpoint=_url(endpoint, use_ssl, f"{at}.endpoint", store.endpoint),
+        public_endpoint=_public(store, use_ssl, at),
+        use_ssl=use_ssl,
+    )
+
+
+def _public(store: RemoteStore, use_ssl: bool, at: str) -> str:
+    """A URL of its own may have another scheme than the server's: a proxy in front of it may speak TLS."""
+    scheme, separator, host = store.public_endpoint.partition("://")
+    if not separator:
+        return _url(store.public_endpoint, use_ssl, f"{at}.public_endpoint", store.public_endpoint)
+    if scheme not in {"http", "https"}:
+        raise refused(f"{at}.public_endpoint", Given(store.public_endpoint, "given"), _ALLOWED_SCHEMES)
+    return _url(host, scheme == "https", f"{at}.public_endpoint", store.public_endpoint)
+
+
+def _url(host: str, use_ssl: bool, at: str, given: str) -> str:
+    """A server's whole URL; empty for none."""
+    if not host:
+        return ""
+    url = f"{'https' if use_ssl else 'http'}://{host.rstrip('/')}"
     parts = _split(url)
     if parts is None or not _is_server(parts):
-        raise refused(
-            f"{at}.endpoint", Given(store.endpoint, "given"), "host:port or a URL without user, query, fragment"
-        )
-    return msgspec.structs.replace(store, endpoint=url, use_ssl=use_ssl)
+        raise refused(at, Given(given, "given"), "host:port or a URL without user, query, fragment")
+    return url
 
 
-def _check_s3(store: S3Store, backend: str, at: str) -> None:
+def _checked_s3(store: S3Store, backend: str, at: str) -> S3Store:
     if (store.access_key is None) != (store.secret_key is None):
         raise PrismError(
             ErrorCode.INVALID_ARGUMENT, f"{at}: access_key and secret_key are given together or not at all"
@@ -56,11 +75,20 @@ def _check_s3(store: S3Store, backend: str, at: str) -> None:
     if backend == "minio" and not store.endpoint:
         what = "is missing; allowed: host:port or a URL, also by PRISM_OBJECTSTORE_ENDPOINT"
         raise PrismError(ErrorCode.INVALID_ARGUMENT, f"{at}.endpoint {what}", context={"key": f"{at}.endpoint"})
+    if store.access_key is not None and (store.credentials_file is not None or store.profile is not None):
+        what = "access_key stands beside credentials_file or profile: keep one way to the credentials"
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, f"{at}: {what}")
+    if store.session_token is not None and store.access_key is None:
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, f"{at}: session_token belongs to access_key, which is missing")
+    if store.kms_key is not None and store.encryption != "aws:kms":
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, f"{at}: kms_key needs encryption: aws:kms")
+    style = backend == "minio" if store.path_style is None else store.path_style
+    return msgspec.structs.replace(store, path_style=style)
 
 
-def _use_ssl(store: S3Store | GCSStore | AzureStore, backend: str, scheme: str, at: str) -> bool:
+def _use_ssl(store: RemoteStore, backend: str, scheme: str, at: str) -> bool:
     if scheme and scheme not in {"http", "https"}:
-        raise refused(f"{at}.endpoint", Given(store.endpoint, "given"), "host:port, http://… or https://…")
+        raise refused(f"{at}.endpoint", Given(store.endpoint, "given"), _ALLOWED_SCHEMES)
     by_scheme = {"http": False, "https": True}.get(scheme)
     if store.use_ssl is not None and by_scheme is not None and by_scheme != store.use_ssl:
         what = f"use_ssl is {str(store.use_ssl).lower()}, but the endpoint says {scheme}://: let them agree"

@@ -28,6 +28,7 @@ __all__ = [
     "MemoryStore",
     "MetaConfig",
     "NamespaceConfig",
+    "RemoteStore",
     "RunsConfig",
     "S3Store",
     "ServerConfig",
@@ -76,55 +77,68 @@ class MemoryStore(Settings, frozen=True, kw_only=True, tag_field="kind", tag="me
     """`backend: memory`: in this process, gone with it. For tests."""
 
 
-class S3Store(Settings, frozen=True, kw_only=True, tag_field="kind", tag="s3"):
-    """`backend: s3` (TLS always) and `backend: minio` (any S3-compatible server; TLS when asked for)."""
+class RemoteStore(Settings, frozen=True, kw_only=True):
+    """What every backend beyond this machine has."""
 
     bucket: BucketName
-    """The store's bucket."""
+    """The store's bucket (Azure: container)."""
     endpoint: Text = ""
-    """`host:port` or URL; `s3` takes the region's host unless given. A whole URL once loaded."""
+    """`host:port` or URL; the cloud's own host (`s3`: the region's) unless given. A whole URL once loaded."""
+    public_endpoint: Text = ""
+    """Where clients reach the store, for the URLs that they are given; `endpoint` unless given."""
+    use_ssl: bool | None = None
+    """TLS to the store: `minio` false, the others true unless given."""
+    ca_file: Path | None = None
+    """Certificates of the authorities that the store's own is checked against, PEM; the system's unless given."""
+    prefix: Prefix = ""
+    """Stands in front of every physical key, so that namespaces can share a bucket."""
+    request_seconds: Seconds = 30
+    """The store must answer, or take or give the next piece of a body, within this time."""
+    max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    """Calls to the store at a time; further ones wait a little, then the store counts as overloaded."""
+
+
+class S3Store(RemoteStore, frozen=True, kw_only=True, tag_field="kind", tag="s3"):
+    """`backend: s3` (TLS always) and `backend: minio` (any S3-compatible server; TLS when asked for)."""
+
     region: Region = "us-east-1"
     """The region that signatures name."""
     access_key: Text | None = None
-    """Access key; without one, the cloud's default credential chain."""
+    """Access key; without one, the cloud's default credential chain (variables, shared files, machine or pod role)."""
     secret_key: Secret | None = None
     """The secret that belongs to `access_key`."""
-    use_ssl: bool | None = None
-    """TLS to the server: `minio` false, `s3` true unless given."""
-    prefix: Prefix = ""
-    """Stands in front of every physical key, so that namespaces can share a bucket."""
+    session_token: Secret | None = None
+    """The token that belongs to temporary keys."""
+    credentials_file: Path | None = None
+    """A shared credentials file (INI), read again when it changes; instead of `access_key`."""
+    profile: Text | None = None
+    """The profile in `credentials_file`, or in the chain's own files."""
+    path_style: bool | None = None
+    """The bucket stands in the path (`minio` unless given) and not in the host's name (`s3` unless given)."""
+    encryption: Literal["AES256", "aws:kms"] | None = None
+    """Encryption at rest that every write asks for; null: what the bucket does by itself."""
+    kms_key: Text | None = None
+    """The key for `aws:kms`; the account's own unless given."""
 
 
-class GCSStore(Settings, frozen=True, kw_only=True, tag_field="kind", tag="gcs"):
+class GCSStore(RemoteStore, frozen=True, kw_only=True, tag_field="kind", tag="gcs"):
     """`backend: gcs`: Google Cloud Storage."""
 
-    bucket: BucketName
-    """The store's bucket."""
-    endpoint: Text = ""
-    """`host:port` or URL; the cloud's own unless given. A whole URL once loaded."""
     credentials: Secret | None = None
     """Service account key (JSON); without one, the cloud's default credential chain."""
-    use_ssl: bool | None = None
-    """TLS to `endpoint`; true unless given."""
-    prefix: Prefix = ""
-    """Stands in front of every physical key, so that namespaces can share a bucket."""
+    kms_key: Text | None = None
+    """The key that every write is encrypted with at rest; the bucket's own unless given."""
 
 
-class AzureStore(Settings, frozen=True, kw_only=True, tag_field="kind", tag="azure"):
+class AzureStore(RemoteStore, frozen=True, kw_only=True, tag_field="kind", tag="azure"):
     """`backend: azure`: Azure Blob Storage."""
 
-    bucket: BucketName
-    """The container."""
     access_key: Text
     """The storage account's name."""
     secret_key: Secret | None = None
     """The account's key; without one, the cloud's default credential chain."""
-    endpoint: Text = ""
-    """`host:port` or URL; the account's own unless given. A whole URL once loaded."""
-    use_ssl: bool | None = None
-    """TLS to `endpoint`; true unless given."""
-    prefix: Prefix = ""
-    """Stands in front of every physical key, so that namespaces can share a bucket."""
+    encryption_scope: Text | None = None
+    """The scope that every write is encrypted in at rest; the container's own unless given."""
 
 
 StoreConfig = LocalStore | MemoryStore | S3Store | GCSStore | AzureStore
