@@ -7,11 +7,13 @@ knows no other room and does nothing but hold and check values.
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
 __all__ = [
     "Action",
+    "Bindable",
     "ByteRange",
     "Caller",
     "Conditions",
@@ -29,6 +31,10 @@ __all__ = [
     "RangeSpec",
     "Usage",
 ]
+
+
+Bindable = Literal["create_only", "size", "content_type", "metadata", "sha256", "crc32c", "md5"]
+"""What a signed PUT may insist on, so that the store itself refuses everything else."""
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,16 +17,15 @@ or declares that it cannot.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from ..model import ByteRange
+from ..model import Bindable, ByteRange
 
 __all__ = [
     "AlreadyExists",
     "BadPart",
-    "Bindable",
     "BlobEntry",
     "BlobInfo",
     "Body",
@@ -77,10 +76,6 @@ class Throttled(Exception):
 
 class BadPart(Exception):
     """Parts that do not make an object: one is missing, too small, or its etag or checksum is another. Says which."""
-
-
-Bindable = Literal["create_only", "size", "content_type", "metadata", "sha256", "crc32c", "md5"]
-"""What a signed PUT may insist on, so that the store itself refuses everything else."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

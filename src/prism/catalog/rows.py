@@ -21,7 +21,7 @@ import msgspec
 
 from ..errors import ErrorCode
 from ..meta import Key
-from ..model import Declared, Frozen, Precondition
+from ..model import Bindable, Declared, Frozen, Precondition
 
 __all__ = [
     "BucketRow",
@@ -34,6 +34,7 @@ __all__ = [
     "PromiseRow",
     "Refused",
     "Rules",
+    "Taken",
     "VersionRow",
     "decode",
     "encode",
@@ -89,6 +90,8 @@ class ObjectRow(Row, frozen=True, kw_only=True):
     sha256: str | None = None
     landed_at: datetime | None = None
     """The store's clock when the bytes arrived by URL; None when a Prism process wrote them."""
+    adopted: bool = False
+    """The bytes were in the store before Prism: their key is not of its form, and others may write it."""
 
 
 class VersionRow(Row, frozen=True, kw_only=True):
@@ -97,6 +100,13 @@ class VersionRow(Row, frozen=True, kw_only=True):
     row: ObjectRow | None
     at: datetime
     generation: int
+
+
+class Taken(Row, frozen=True, kw_only=True):
+    """Bytes of a staging key that were taken already: what lies there with the same pair is nothing new."""
+
+    etag: str
+    landed_at: datetime
 
 
 class PromiseRow(Row, frozen=True, kw_only=True):
@@ -120,6 +130,18 @@ class PromiseRow(Row, frozen=True, kw_only=True):
     precondition: Precondition = Precondition()
     due: datetime | None = None
     """When the janitor looks at it next (client promises)."""
+    way: Literal["prism", "store", "staging"] = "prism"
+    """Where a client's URL points: to Prism's S3 API; to the store, where the bytes stay where they land; or to a
+    staging key of the store, from which they are copied when they are recognised."""
+    held: tuple[Bindable, ...] = ()
+    """What the store itself holds the sender to; what else was declared is checked when the bytes are recognised."""
+    taken: Taken | None = None
+    """What was last taken from a staging key."""
+    copy_of: str | None = None
+    """Of a recognition copy's own promise: the version id of the staging promise whose bytes it takes."""
+    upload: str | None = None
+    """The store's name of a multipart upload; empty while it is being begun."""
+    part_size_bytes: int | None = None
 
 
 class Condemned(Row, frozen=True, kw_only=True):
@@ -131,6 +153,10 @@ class Condemned(Row, frozen=True, kw_only=True):
     reason: str
     store_etag: str | None = None
     size_bytes: int = 0
+    unfinished: bool = False
+    """It was a promise: a multipart upload of the key may be open and is aborted first."""
+    pinned: bool = False
+    """Only bytes with `store_etag` are deleted: others may write this key."""
 
 
 class MarkRow(Row, frozen=True, kw_only=True):
