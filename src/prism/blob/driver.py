@@ -299,15 +299,16 @@ class OpenMultipart(msgspec.Struct, frozen=True):
 @runtime_checkable
 class MultipartPower(Protocol):
     """Drivers with `capabilities.multipart`: an object that comes in parts, by several requests, invisible until it is
-    completed. `upload` is the store's own name of it."""
+    completed. `upload` is the store's own name of it. Content type, metadata and tags are given both to
+    `create_multipart` and to `complete_multipart`, the same ones: stores keep those of one or the other."""
 
     async def create_multipart(self, key: str, options: WriteOptions) -> str:
         """Begin; `options.gate` is awaited before. Returns the upload's name, which goes into signed URLs."""
         ...
 
     async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
-        """Store one part of `size_bytes`, through Prism. A part sent again replaces the first. `NotFound` when the
-        upload is over."""
+        """Store one part of `size_bytes`, through Prism. A part sent again replaces the first. `BadPart` when the bytes
+        are more or fewer, and nothing is stored then; `NotFound` when the upload is over."""
         ...
 
     async def sign_part(
@@ -321,8 +322,9 @@ class MultipartPower(Protocol):
         ...
 
     async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
-        """Make the object of these parts; `options.gate` is awaited before. `BadPart` when they do not make one,
-        `AlreadyExists` where the key is taken (with `create_only`), `NotFound` when the upload is over."""
+        """Make the object of these parts, which are in the order of their numbers (gaps are fine), and forget the
+        others; `options.gate` is awaited before. `BadPart` when they do not make one, `AlreadyExists` where the key is
+        taken (with `create_only`): the upload stays open then. `NotFound` when it is over."""
         ...
 
     async def abort_multipart(self, key: str, upload: str) -> None:

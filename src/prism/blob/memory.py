@@ -1,109 +1,188 @@
 """A store in this process's memory: for tests and trials, gone with the process.
 
-It keeps the whole contract (order, create-only, pinned reads and copies, nothing visible before the gate) and is what
-the suites of other rooms run on. An opened read keeps its bytes when the key is deleted.
+It keeps the whole contract (order, create-only, pinned reads, copies and deletes, objects in parts, nothing visible
+before the gate) and is what the suites of other rooms run on. An opened read keeps its bytes when the key is deleted.
+With `signs` it is like a remote store whose clients come to it directly: `receive` is that store's own HTTP side.
 """
 
-import bisect
-import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import get_args
 
-import msgspec
-
-from ..model import ByteRange
+from ..model import Bindable, ByteRange
 from .driver import (
-    AlreadyExists,
+    BadPart,
     BlobEntry,
     BlobInfo,
+    Bound,
     Capabilities,
     DeleteResult,
-    EtagMismatch,
     NotFound,
     Opened,
+    OpenMultipart,
+    Part,
+    Signed,
     Stored,
     WriteOptions,
 )
+from .memory_blobs import Blobs, Checksum, MemoryBody
+from .memory_front import Answer, Front, Signer
+from .memory_parts import Multiparts
 
 __all__ = ["MemoryDriver"]
 
-_CHUNK_BYTES = 2**20
-_CAPABILITIES = Capabilities(
-    copy=True,
-    conditional_put=True,
-    open_survives_delete=True,
-    returned_write_is_final=True,
-    late_write_seconds=0.0,
-)
+_LATE_WRITE_SECONDS = 60.0
+_EVERYTHING: frozenset[Bindable] = frozenset(get_args(Bindable))
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class _Blob(msgspec.Struct, frozen=True):
-    info: BlobInfo
-    content: bytes
-
-
 class MemoryDriver:
-    """All bytes in one dictionary. `now` is the store's clock."""
+    """All bytes in one dictionary. `now` is the store's clock; `checksums` it computes of what lands.
 
-    def __init__(self, now: Callable[[], datetime] = _utc_now) -> None:
+    `signs`: URLs that begin with `address`, bound to what `binds` names; since clients may then still be at work, its
+    writes may land late. `conditional_delete` false: a store without that power.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], datetime] = _utc_now,
+        *,
+        signs: bool = False,
+        binds: frozenset[Bindable] = _EVERYTHING,
+        checksums: Collection[Checksum] = (),
+        conditional_delete: bool = True,
+        smallest_part_bytes: int = 1,
+        address: str = "memory://store",
+    ) -> None:
         self._now = now
-        self._blobs: dict[str, _Blob] = {}
-        self._order: list[str] = []  # code points sort as UTF-8 bytes do
-        self._numbers = itertools.count(1)
+        self._blobs = Blobs(now, checksums)
+        self._multiparts = Multiparts(self._blobs, now, smallest_part_bytes)
+        self._signer = Signer(address, binds)
+        self._front = Front(self._blobs, self._multiparts, self._signer, now)
+        self._capabilities = Capabilities(
+            sign=signs,
+            binds=binds if signs else frozenset(),
+            multipart=True,
+            smallest_part_bytes=smallest_part_bytes,
+            tags=True,
+            copy=True,
+            conditional_put=True,
+            conditional_delete=conditional_delete,
+            open_survives_delete=True,
+            returned_write_is_final=not signs,
+            late_write_seconds=_LATE_WRITE_SECONDS if signs else 0.0,
+        )
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything but signing and conditional deletes."""
-        return _CAPABILITIES
+        """Everything; signing and conditional deletes as asked for."""
+        return self._capabilities
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Gather the chunks, pass the gate, appear."""
-        self._refuse_existing(key, options)
+        self._blobs.refuse_taken(key, options)
         gathered: list[bytes] = []
         async for chunk in chunks:
             if options.observe is not None:
                 options.observe(chunk)
             gathered.append(chunk)
-        return await self._appear(key, b"".join(gathered), options)
+        await _pass_gate(options)
+        return self._blobs.land(key, b"".join(gathered), options)
 
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         """Open the bytes as they are now."""
-        blob = self._find(key)
-        if if_match is not None and if_match != blob.info.etag:
-            raise EtagMismatch(key)
-        served = byte_range or ByteRange(0, len(blob.content))
-        return Opened(blob.info, _MemoryBody(blob.content, served))
+        blob = self._blobs.find(key, if_match)
+        return Opened(blob.info, MemoryBody(blob.content, byte_range or ByteRange(0, len(blob.content))))
 
     async def head(self, key: str) -> BlobInfo:
         """What is known of the key."""
-        return self._find(key).info
+        return self._blobs.find(key).info
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:
         """Forget the keys."""
         for key in keys:
-            if self._blobs.pop(key, None) is not None:
-                del self._order[bisect.bisect_left(self._order, key)]
+            self._blobs.forget(key)
         return [DeleteResult(key) for key in keys]
+
+    async def delete_if(self, key: str, if_match: str) -> None:
+        """Forget the key while it holds the pinned bytes."""
+        try:
+            self._blobs.find(key, if_match)
+        except NotFound:
+            return
+        self._blobs.forget(key)
 
     async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
         """Keys in order."""
-        at = bisect.bisect_left(self._order, prefix)
-        if start_after:
-            at = max(at, bisect.bisect_right(self._order, start_after))
-        found = itertools.takewhile(lambda key: key.startswith(prefix), itertools.islice(self._order, at, at + limit))
-        return [_entry(key, self._blobs[key].info) for key in found]
+        return self._blobs.page(prefix, start_after, limit)
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
         """The same bytes under another key."""
-        self._refuse_existing(key, options)
-        blob = self._find(source)
-        if blob.info.etag != if_match:
-            raise EtagMismatch(source)
-        return await self._appear(key, blob.content, msgspec.structs.replace(options, create_only=True))
+        options = _create_only(options)
+        self._blobs.refuse_taken(key, options)
+        content = self._blobs.find(source, if_match).content
+        await _pass_gate(options)
+        return self._blobs.land(key, content, options)
+
+    async def tags(self, key: str) -> Mapping[str, str]:
+        """The tags beside the bytes, for tests."""
+        return self._blobs.find(key).tags
+
+    async def sign_get(
+        self, key: str, now: datetime, lasting_seconds: int, content_type: str | None, disposition: str | None
+    ) -> Signed:
+        """A URL that `receive` serves."""
+        return self._signer.get(key, now, lasting_seconds, content_type, disposition)
+
+    async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
+        """A URL that `receive` takes the object by."""
+        return self._signer.put(key, now, lasting_seconds, bound)
+
+    async def sign_part(
+        self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
+    ) -> Signed:
+        """A URL that `receive` takes a part by."""
+        return self._signer.part(key, upload, number, now, lasting_seconds, size_bytes)
+
+    async def receive(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] = b""
+    ) -> Answer:
+        """A client's request to the store itself, by a signed URL."""
+        return await self._front.receive(method, url, headers, body)
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """Pass the gate and begin."""
+        await _pass_gate(options)
+        return self._multiparts.begin(key, options)
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """Gather the chunks and take them."""
+        self._multiparts.parts(key, upload)
+        content = b"".join([chunk async for chunk in chunks])
+        if len(content) != size_bytes:
+            raise BadPart(f"part {number} has {len(content)} bytes, {size_bytes} were said")
+        return self._multiparts.put(key, upload, number, content)
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        """What has arrived."""
+        return self._multiparts.parts(key, upload)
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """Check, pass the gate, appear."""
+        self._multiparts.check(key, upload, parts, options)
+        await _pass_gate(options)
+        return self._multiparts.complete(key, upload, parts, options)
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Forget the upload."""
+        self._multiparts.forget(key, upload)
+
+    async def open_multiparts(self, key: str) -> Sequence[OpenMultipart]:
+        """What is open."""
+        return self._multiparts.of(key)
 
     async def now(self) -> datetime:
         """The clock that was given."""
@@ -112,51 +191,13 @@ class MemoryDriver:
     async def close(self) -> None:
         """Nothing to release."""
 
-    def _find(self, key: str) -> _Blob:
-        blob = self._blobs.get(key)
-        if blob is None:
-            raise NotFound(key)
-        return blob
 
-    def _refuse_existing(self, key: str, options: WriteOptions) -> None:
-        if options.create_only and key in self._blobs:
-            raise AlreadyExists(key)
-
-    async def _appear(self, key: str, content: bytes, options: WriteOptions) -> Stored:
-        if options.gate is not None:
-            await options.gate()
-        self._refuse_existing(key, options)
-        info = BlobInfo(
-            etag=f"m-{next(self._numbers):x}",
-            size_bytes=len(content),
-            landed_at=self._now(),
-            content_type=options.content_type,
-            metadata=dict(options.metadata),
-        )
-        if key not in self._blobs:
-            bisect.insort(self._order, key)
-        self._blobs[key] = _Blob(info, content)
-        return Stored(info.etag, info.size_bytes)
+async def _pass_gate(options: WriteOptions) -> None:
+    if options.gate is not None:
+        await options.gate()
 
 
-class _MemoryBody:
-    """A stretch of bytes in pieces of at most 1 MiB."""
-
-    def __init__(self, content: bytes, served: ByteRange) -> None:
-        self._content: bytes | None = content
-        self._served = served
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        at, end = self._served.offset, self._served.offset + self._served.length
-        while at < end and self._content is not None:
-            chunk = self._content[at : min(at + _CHUNK_BYTES, end)]
-            at += len(chunk)
-            yield chunk
-
-    async def aclose(self) -> None:
-        """Let the bytes go."""
-        self._content = None
-
-
-def _entry(key: str, info: BlobInfo) -> BlobEntry:
-    return BlobEntry(key, info.size_bytes, info.etag, info.landed_at)
+def _create_only(options: WriteOptions) -> WriteOptions:
+    return WriteOptions(
+        content_type=options.content_type, metadata=options.metadata, tags=options.tags, gate=options.gate
+    )
