@@ -23,7 +23,14 @@ from .model import Action, Caller, Principal
 __all__ = ["Access", "AccessKey", "Decision", "Operation", "Policy", "decide"]
 
 _SERVER = frozenset({Action.READ_DOCS, Action.READ_HEALTH, Action.READ_METRICS, Action.READ_UI})
-_BY_URL = frozenset({Action.GET, Action.HEAD, Action.PUT, Action.DELETE, Action.LIST})
+_BY_URL = frozenset({Action.GET, Action.HEAD, Action.PUT, Action.DELETE, Action.LIST}) | {
+    Action.CREATE_UPLOAD,
+    Action.PUT_PART,
+    Action.READ_UPLOAD,
+    Action.COMPLETE_UPLOAD,
+    Action.ABORT_UPLOAD,
+    Action.LIST_UPLOADS,
+}
 _MAY: Mapping[str, frozenset[Action]] = {
     "anonymous": frozenset(Action),
     "access_key": frozenset(Action) - _SERVER,
@@ -42,6 +49,8 @@ _READS = _SERVER | {
     Action.LIST_NAMESPACES,
     Action.LIST_BUCKETS,
     Action.HEAD_BUCKET,
+    Action.READ_UPLOAD,
+    Action.LIST_UPLOADS,
 }
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
@@ -72,11 +81,11 @@ _FOREIGN = Decision(ErrorCode.NAMESPACE_NOT_FOUND, "credential of another namesp
 def decide(policy: Policy, principal: Principal, action: Action, namespace: str, bucket: str, key: str) -> Decision:
     """May this principal do this? Pure; denies whatever no line below allows.
 
-    | principal  | may do                                    | where                          |
-    |------------|-------------------------------------------|--------------------------------|
-    | anonymous  | everything, if the policy is open         | every configured namespace     |
-    | access_key | everything but the server's own pages     | the namespaces of its key      |
-    | presigned  | get, head, put, delete, list: what it says | the namespaces of its signer  |
+    | principal  | may do                                                       | where                        |
+    |------------|--------------------------------------------------------------|------------------------------|
+    | anonymous  | everything, if the policy is open                            | every configured namespace   |
+    | access_key | everything but the server's own pages                        | the namespaces of its key    |
+    | presigned  | get, head, put, delete, list, uploads in parts: what it says | the namespaces of its signer |
     """
     granted = _MAY.get(principal.kind)
     if granted is None:

@@ -24,7 +24,10 @@ ANONYMOUS = Principal(name="anonymous", kind="anonymous")
 KEY = Principal(name="mine", kind="access_key", namespaces=frozenset({"mine"}))
 URL = Principal(name="mine", kind="presigned", namespaces=frozenset({"mine"}))
 SERVER = {Action.READ_DOCS, Action.READ_HEALTH, Action.READ_METRICS, Action.READ_UI}
-BY_URL = {Action.GET, Action.HEAD, Action.PUT, Action.DELETE, Action.LIST}
+BY_URL = {Action.GET, Action.HEAD, Action.PUT, Action.DELETE, Action.LIST} | {
+    *(Action.CREATE_UPLOAD, Action.PUT_PART, Action.READ_UPLOAD),
+    *(Action.COMPLETE_UPLOAD, Action.ABORT_UPLOAD, Action.LIST_UPLOADS),
+}
 
 
 class Counted:
@@ -207,7 +210,8 @@ class TestRecord:
         kept = {record.action for record in counted.records}
         assert kept == {
             *("object.put", "object.delete", "object.presign_get", "object.presign_put", "object.presign_delete"),
-            *("prefix.delete", "bucket.create", "bucket.delete"),
+            *("prefix.delete", "bucket.create", "bucket.delete", "upload.create", "upload.sign_parts"),
+            *("upload.put_part", "upload.complete", "upload.abort"),
         }
         with pytest.raises(PrismError):
             counted.access.operation(counted.caller(URL), Action.USAGE, "user-uploads")

@@ -34,6 +34,7 @@ __all__ = [
     "PromiseRow",
     "Refused",
     "Rules",
+    "Sealed",
     "Taken",
     "VersionRow",
     "decode",
@@ -109,6 +110,17 @@ class Taken(Row, frozen=True, kw_only=True):
     landed_at: datetime
 
 
+class Sealed(Row, frozen=True, kw_only=True):
+    """The parts of an upload were chosen and are put together: what the object will be, recorded before the store is
+    told, so that whoever finds the bytes after a crash says the same of them."""
+
+    at: datetime
+    """Not before then do the bytes land, whatever the store says: some date an object by its first part."""
+    etag: str
+    replaces: str | None = None
+    """The version that was current then."""
+
+
 class PromiseRow(Row, frozen=True, kw_only=True):
     """Bytes that may land: where, by whom, until when, and what was declared about them."""
 
@@ -142,6 +154,8 @@ class PromiseRow(Row, frozen=True, kw_only=True):
     upload: str | None = None
     """The store's name of a multipart upload; empty while it is being begun."""
     part_size_bytes: int | None = None
+    sealed: Sealed | None = None
+    """Until then nothing of an upload in parts can land."""
 
 
 class Condemned(Row, frozen=True, kw_only=True):

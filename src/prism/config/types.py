@@ -92,6 +92,8 @@ class RemoteStore(Settings, frozen=True, kw_only=True):
     """Certificates of the authorities that the store's own is checked against, PEM; the system's unless given."""
     prefix: Prefix = ""
     """Stands in front of every physical key, so that namespaces can share a bucket."""
+    upload_session_seconds: Annotated[float, Meta(ge=60, le=2_592_000)] = 86_400
+    """An upload in parts on which nothing happens for this long is given up."""
     request_seconds: Seconds = 30
     """The store must answer, or take or give the next piece of a body, within this time."""
     max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 64
