@@ -2,7 +2,8 @@
 
 A logical key is 1 to 1,024 bytes of UTF-8, any characters but NUL, as the user wrote it; it is never normalised. A
 physical key is where its bytes lie in a namespace's store: `{prefix}{key}~{version id}` in the namespace's own bucket,
-`{prefix}~{bucket}/{key}~{version id}` in others; unique per upload, never reused, readable in front.
+`{prefix}~{bucket}/{key}~{version id}` in others; unique per upload, never reused, readable in front. What a client
+sends by a URL that may write more than once lands behind `{prefix}~staging/`, one such key per promise, laid out alike.
 
 `~` followed by a letter or digit stands only in front of a version id or a bucket, so no physical key is ever a folder
 of another one. What a store or a filesystem mangles is written with `~` and another sign: `~_HH` is a byte (`~` itself,
@@ -38,6 +39,7 @@ _MAX_NAME_BYTES = 180
 _VERSION = r"[0-9a-z][0-9a-z-]{19,39}"
 _TAIL_BYTES = len("~~") + 26 + len("~") + 40
 _RESERVED = frozenset({"owner", "staging"})
+_STAGING = "~staging/"
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 _VERSION_ID = re.compile(_VERSION + r"\Z")
@@ -103,11 +105,13 @@ def _base32(data: bytes) -> str:
 
 
 class Parsed(NamedTuple):
-    """What a physical key says. `key` is None when it was too long to be written in full."""
+    """What a physical key says. `key` is None when it was too long to be written in full. `staging`: it is the key of a
+    client's URL, never of an object; its version id is the promise's."""
 
     bucket: str
     key: str | None
     version_id: str
+    staging: bool = False
 
 
 class Layout:
@@ -124,9 +128,15 @@ class Layout:
 
     def physical(self, bucket: str, key: str, version_id: str) -> str:
         """The physical key of one upload of a legal key. ValueError unless the version id is 20 to 40 of a-z 0-9 -."""
+        return self._placed(self._start(bucket), key, version_id)
+
+    def staging(self, bucket: str, key: str, version_id: str) -> str:
+        """The physical key that a URL for an upload of a legal key writes to, until it is copied; as `physical`."""
+        return self._placed(self._start(bucket, _STAGING), key, version_id)
+
+    def _placed(self, start: str, key: str, version_id: str) -> str:
         if not _VERSION_ID.match(version_id):
             raise ValueError(f"version id {version_id[:60]!r}: 20 to 40 of a-z 0-9 -, beginning with a letter or digit")
-        start = self._start(bucket)
         if len(key) <= _MAX_NAME_BYTES and key.isascii() and not _MANGLED.search(key):
             return f"{start}{key}~{version_id}"
         whole = start + "".join(_units(key))
@@ -141,31 +151,39 @@ class Layout:
         if found is None or not physical.startswith(self._prefix):
             return None
         name, version_id = found["name"][len(self._prefix) :], found["version"]
+        staging = name.startswith(_STAGING)
+        name = name.removeprefix(_STAGING)
         bucket = self._own
         if inside := _IN_BUCKET.match(name):
             bucket, name = inside["bucket"], name[inside.end() :]
             if bool(inside["escape"]) != (bucket in _RESERVED) or bucket == self._own:
                 return None
         if _HASHED.match(name):
-            return Parsed(bucket, None, version_id) if len(physical.encode()) > _MAX_PHYSICAL_BYTES - 64 else None
+            long = len(physical.encode()) > _MAX_PHYSICAL_BYTES - 64
+            return Parsed(bucket, None, version_id, staging) if long else None
         key = _decoded(name)
-        if not key or len(key.encode()) > MAX_KEY_BYTES or self.physical(bucket, key, version_id) != physical:
+        if not key or len(key.encode()) > MAX_KEY_BYTES:
             return None
-        return Parsed(bucket, key, version_id)
+        parsed = Parsed(bucket, key, version_id, staging)
+        return parsed if self.place(parsed) == physical else None
 
-    def folder_prefix(self, bucket: str, folder: str) -> str:
-        """What the physical keys of all uploads below a folder begin with.
+    def place(self, parsed: Parsed, key: str = "") -> str:
+        """The physical key that says this; `key` for one that was too long to be written in full."""
+        lay = self.staging if parsed.staging else self.physical
+        return lay(parsed.bucket, parsed.key or key, parsed.version_id)
+
+    def folder_prefix(self, bucket: str, folder: str, *, staging: bool = False) -> str:
+        """What the physical keys of all uploads below a folder begin with (their staging keys, when asked for).
 
         Only they do, unless the folder's name is so long (from about 700 bytes) that keys below it may be cut within
         it; then neighbours with the same first 700 bytes begin alike, and `parse` cannot always tell them apart.
         """
-        start = self._start(bucket)
-        return self._head(start, folder)
+        return self._head(self._start(bucket, _STAGING if staging else ""), folder)
 
-    def _start(self, bucket: str) -> str:
+    def _start(self, bucket: str, under: str = "") -> str:
         if bucket == self._own:
-            return self._prefix
-        return f"{self._prefix}~{'_' if bucket in _RESERVED else ''}{bucket}/"
+            return self._prefix + under
+        return f"{self._prefix}{under}~{'_' if bucket in _RESERVED else ''}{bucket}/"
 
     def _head(self, start: str, text: str) -> str:
         """As much of the encoded text as every physical key that begins with it shows."""

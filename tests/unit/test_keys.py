@@ -78,12 +78,12 @@ def test_a_folder_is_an_ancestor_of_exactly_the_keys_that_begin_with_it(key: str
     assert all(above.endswith("/") and key.startswith(above) for above in ancestors(key))
 
 
-@given(LAYOUTS, BUCKETS, KEYS, VERSIONS)
-@example(Layout("own"), "own", f"a~{VERSION}/x", VERSION)
+@given(LAYOUTS, st.booleans(), BUCKETS, KEYS, VERSIONS)
+@example(Layout("own"), False, "own", f"a~{VERSION}/x", VERSION)
 def test_a_physical_key_is_fit_for_every_store_and_leads_back(
-    layout: Layout, bucket: str, key: str, version_id: str
+    layout: Layout, staging: bool, bucket: str, key: str, version_id: str
 ) -> None:
-    physical = layout.physical(bucket, key, version_id)
+    physical = (layout.staging if staging else layout.physical)(bucket, key, version_id)
     check_physical(physical)
     assert len(physical.encode()) <= 1024
     assert all(len(segment.encode()) <= 252 for segment in physical.split("/"))
@@ -91,26 +91,28 @@ def test_a_physical_key_is_fit_for_every_store_and_leads_back(
     assert "\\" not in physical
     parsed = layout.parse(physical)
     assert parsed is not None
-    assert (parsed.bucket, parsed.version_id) == (bucket, version_id)
+    assert (parsed.bucket, parsed.version_id, parsed.staging) == (bucket, version_id, staging)
+    assert layout.place(parsed, key) == physical
     if parsed.key is None:
         assert len(key.encode()) > 250
     else:
         assert parsed.key == key
 
 
-@given(LAYOUTS, st.lists(st.tuples(BUCKETS, KEYS, VERSIONS), min_size=2, max_size=6, unique=True))
+@given(LAYOUTS, st.lists(st.tuples(BUCKETS, KEYS, VERSIONS), min_size=1, max_size=6, unique=True))
 def test_no_two_uploads_share_a_key_and_none_is_a_folder_of_another(
     layout: Layout, uploads: list[tuple[str, str, str]]
 ) -> None:
-    keys = [layout.physical(*upload) for upload in uploads]
+    keys = [lay(*upload) for upload in uploads for lay in (layout.physical, layout.staging)]
     for one, other in itertools.permutations([*keys, layout.owner], 2):
         assert one != other
         assert not other.startswith(one + "/")
 
 
 def test_hostile_keys_lie_beside_each_other() -> None:
-    keys = {Layout("own").physical("own", key, VERSION) for key in HOSTILE}
-    assert len(keys) == len(HOSTILE)
+    layout = Layout("own")
+    keys = {lay("own", key, VERSION) for key in HOSTILE for lay in (layout.physical, layout.staging)}
+    assert len(keys) == 2 * len(HOSTILE)
     assert not [key for key in keys for folder in ancestors(key) if folder[:-1] in keys]
 
 
@@ -122,6 +124,9 @@ def test_a_folders_prefix_holds_what_is_below_it_and_nothing_else(
     prefix = layout.folder_prefix(bucket, folder)
     below = _cut(folder + key)
     assert layout.physical(bucket, below, VERSION).startswith(prefix)
+    staged = layout.folder_prefix(bucket, folder, staging=True)
+    assert layout.staging(bucket, below, VERSION).startswith(staged)
+    assert not layout.staging(bucket, below, VERSION).startswith(prefix)
     exact = prefix.endswith("/")
     if exact and not (bucket == other_bucket and key.startswith(folder)):
         assert not layout.physical(other_bucket, key, VERSION).startswith(prefix)
@@ -134,8 +139,8 @@ def test_a_folders_prefix_holds_what_is_below_it_and_nothing_else(
         "", "a", OWNER, "photo.jpg", "a~b", "backup~2026", "a~" + "A" * 26, f"a~_7e~{VERSION}",
         f"a~_61~{VERSION}", f"~{VERSION}", f"a//b~{VERSION}", f"../b~{VERSION}", f"a./b~{VERSION}",
         f"a~-/b~{VERSION}", f"a~~{'0' * 26}~{VERSION}", f"~own/a~{VERSION}", f"~owner/a~{VERSION}",
-        f"~_other/a~{VERSION}", f"a~{VERSION}\n", f"a~_FF~{VERSION}", f"~staging/a~{VERSION}",
-        f"x~=prism/a~{VERSION}",
+        f"~_other/a~{VERSION}", f"a~{VERSION}\n", f"a~_FF~{VERSION}", f"~staging/~own/a~{VERSION}",
+        f"~staging/~staging/a~{VERSION}", f"~staging/~{VERSION}", f"x/~staging/a~{VERSION}", f"x~=prism/a~{VERSION}",
     ],
 )  # fmt: skip
 def test_foreign_keys_are_told_apart(foreign: str) -> None:
@@ -144,13 +149,20 @@ def test_foreign_keys_are_told_apart(foreign: str) -> None:
 
 def test_another_prefix_is_foreign() -> None:
     assert Layout("own", "team/").parse(f"a~{VERSION}") is None
-    assert Layout("own").parse(Layout("own", "team/").physical("own", "a", VERSION)) == ("own", "team/a", VERSION)
+    assert Layout("own").parse(Layout("own", "team/").physical("own", "a", VERSION)) == (
+        "own",
+        "team/a",
+        VERSION,
+        False,
+    )
 
 
 def test_a_person_can_read_it() -> None:
     layout = Layout("own")
     assert layout.physical("own", "run1/images/cat.png", VERSION) == f"run1/images/cat.png~{VERSION}"
     assert layout.physical("other", "ä b/c", VERSION) == f"~other/ä b/c~{VERSION}"
+    assert layout.staging("own", "cat.png", VERSION) == f"~staging/cat.png~{VERSION}"
+    assert layout.staging("other", "cat.png", VERSION) == f"~staging/~other/cat.png~{VERSION}"
 
 
 @pytest.mark.parametrize("version_id", ["", "v1", "A" * 26, "-" * 26, "a" * 41, "a/" * 13, "a~" * 13, VERSION + "\n"])
