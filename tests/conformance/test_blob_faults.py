@@ -14,7 +14,7 @@ from prism.blob import BlobStore, StoreMetrics, open_blob
 from prism.blob.driver import AlreadyExists, NotFound, WriteOptions
 from prism.blob.layers import Limit, Observe, Retry, Timeout
 from prism.blob.memory import MemoryDriver
-from prism.config import MemoryStore, S3Store
+from prism.config import MemoryStore
 from prism.errors import ErrorCode, PrismError
 from prism.testing.blob_suite import content_of, put, stream
 from prism.testing.faulty_blob import Fault, FaultyBlob
@@ -108,13 +108,6 @@ async def test_a_late_write_appears_after_its_call_failed(faulty: FaultyBlob) ->
     assert await store.head("k") is None
     assert await faulty.land() == [None]
     assert await content_of(store, "k") == WHOLE
-
-
-async def test_a_backend_without_a_driver_is_named_with_its_namespace_and_what_is_allowed() -> None:
-    error = await refused(open_blob(S3Store(bucket="abc"), name="user-uploads"))
-    assert error.code is ErrorCode.UNIMPLEMENTED
-    assert error.message.startswith("namespaces.user-uploads.backend: there is no driver yet for minio and s3;")
-    assert error.message.endswith("local, memory")
 
 
 # -- retry

@@ -24,7 +24,7 @@ from .driver import AlreadyExists, Bound, NotFound, Signed, WriteOptions
 from .memory_blobs import Blob, Blobs, Checksum, checksum
 from .memory_parts import Multiparts
 
-__all__ = ["Answer", "Front", "Receiving", "Signer"]
+__all__ = ["Answer", "Front", "Receiving", "Refused", "Signer"]
 
 _META = "x-memory-meta-"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")

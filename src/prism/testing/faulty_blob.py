@@ -2,12 +2,12 @@
 in mid-body, a write that lands after its call failed, bytes that are lost.
 
 Faults are queued per verb with `inject` and taken one per call, so a test says exactly which attempt meets which;
-without any the driver only passes calls on.
+without any the driver only passes calls on. What clients send to the store themselves (`receive`) meets faults, too.
 """
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import TypeVar
@@ -18,16 +18,24 @@ from ..blob.driver import (
     BlobEntry,
     BlobInfo,
     Body,
+    Bound,
     Capabilities,
+    ConditionalDeletePower,
     CopyPower,
     DeleteResult,
     Driver,
+    MultipartPower,
     NoSpace,
     Opened,
+    OpenMultipart,
+    Part,
+    Signed,
+    SignPower,
     Stored,
     Throttled,
     WriteOptions,
 )
+from ..blob.memory_front import Answer, Receiving, Refused
 from ..model import ByteRange
 
 __all__ = ["Fault", "FaultyBlob"]
@@ -42,14 +50,19 @@ class Fault(Enum):
     THROTTLED = "the store asks to come back later"
     DOWN = "the store refuses the connection"
     HANG = "the call does not go on until `release`"
-    RESET = "the connection breaks in mid-body (put: after the first piece; get: within the first piece)"
+    RESET = "the connection breaks: in mid-body (a put or part after the first piece, a get within it), else before"
     FULL = "the store has no space"
-    LATE = "put: the whole body is taken, the answer is lost, and the bytes appear at `land`"
+    LATE = "a write: all of it is taken, the answer is lost, and it is done at `land`"
     ANSWER_LOST = "the call is done, and its answer is lost"
 
 
 class FaultyBlob:
-    """The driver round `inner`; `calls` counts calls per verb. Verbs: put get head delete list copy now."""
+    """The driver round `inner`; `calls` counts calls per verb.
+
+    Verbs: put get head delete list copy now, delete_if, sign (all URLs), create_multipart put_part list_parts
+    complete_multipart abort_multipart open_multiparts, and receive (a client's own request to the store: a throttled
+    one is answered 503, a full one 507). LATE is for put, copy, put_part, complete_multipart and receive.
+    """
 
     def __init__(self, inner: Driver, *, delay_seconds: float = 0.05, writes_may_be_late: bool = False) -> None:
         self._inner = inner
@@ -58,7 +71,8 @@ class FaultyBlob:
         self._queued: dict[str, deque[Fault | None]] = defaultdict(deque)
         self._always: dict[str, Fault | None] = {}
         self._released = asyncio.Event()
-        self._late: list[tuple[str, list[bytes], WriteOptions]] = []
+        self._late: list[Callable[[], Awaitable[object]]] = []
+        self._under_way: set[asyncio.Task[Answer]] = set()
         self.calls: dict[str, int] = defaultdict(int)
 
     @property
@@ -86,9 +100,9 @@ class FaultyBlob:
         """Let the late writes appear now; says of each what became of it."""
         late, self._late = self._late, []
         outcomes: list[Exception | None] = []
-        for key, pieces, options in late:
+        for do in late:
             try:
-                await self._inner.put(key, _pieces(pieces), options)
+                await do()
             except Exception as error:  # noqa: BLE001 - a store tells nobody what became of a late write; the test is told
                 outcomes.append(error)
             else:
@@ -102,13 +116,10 @@ class FaultyBlob:
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Store a stream."""
         fault = await self._meet("put")
-        if fault is Fault.RESET:
-            chunks = _broken(chunks)
         if fault is Fault.LATE:
-            await self._hold(key, chunks, options)
-            raise ConnectionResetError("the answer is lost")
-        stored = await self._inner.put(key, chunks, options)
-        return _answered(fault, stored)
+            held = await _gathered(chunks, options)
+            return await self._later(options, lambda given: self._inner.put(key, _pieces(held), given))
+        return _answered(fault, await self._inner.put(key, _broken(chunks, fault), options))
 
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         """Open a read."""
@@ -118,8 +129,7 @@ class FaultyBlob:
 
     async def head(self, key: str) -> BlobInfo:
         """Look at a key."""
-        await self._meet("head")
-        return await self._inner.head(key)
+        return await self._plain("head", lambda: self._inner.head(key))
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:
         """Delete keys; RESET fails the second half of them, key by key."""
@@ -130,34 +140,158 @@ class FaultyBlob:
 
     async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
         """List keys."""
-        await self._meet("list")
-        return await self._inner.list(prefix, start_after, limit)
+        return await self._plain("list", lambda: self._inner.list(prefix, start_after, limit))
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
         """Copy inside the store."""
-        fault = await self._meet("copy")
-        assert isinstance(self._inner, CopyPower)
-        return _answered(fault, await self._inner.copy(source, if_match, key, options))
+        inner = self._inner
+        assert isinstance(inner, CopyPower)
+        return await self._write("copy", options, lambda given: inner.copy(source, if_match, key, given))
+
+    async def delete_if(self, key: str, if_match: str) -> None:
+        """Delete pinned bytes."""
+        inner = self._inner
+        assert isinstance(inner, ConditionalDeletePower)
+        await self._plain("delete_if", lambda: inner.delete_if(key, if_match))
+
+    async def sign_get(
+        self, key: str, now: datetime, lasting_seconds: int, content_type: str | None, disposition: str | None
+    ) -> Signed:
+        """Sign a GET."""
+        inner = self._inner
+        assert isinstance(inner, SignPower)
+        return await self._plain("sign", lambda: inner.sign_get(key, now, lasting_seconds, content_type, disposition))
+
+    async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
+        """Sign a PUT."""
+        inner = self._inner
+        assert isinstance(inner, SignPower)
+        return await self._plain("sign", lambda: inner.sign_put(key, now, lasting_seconds, bound))
+
+    async def sign_part(
+        self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
+    ) -> Signed:
+        """Sign a PUT of a part."""
+        return await self._plain(
+            "sign", lambda: self._parts.sign_part(key, upload, number, now, lasting_seconds, size_bytes)
+        )
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """Begin an upload in parts."""
+        return await self._plain("create_multipart", lambda: self._parts.create_multipart(key, options))
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """Store a part."""
+        fault = await self._meet("put_part")
+        if fault is Fault.LATE:
+            held = await _gathered(chunks, WriteOptions())
+            return await self._later(
+                WriteOptions(), lambda _: self._parts.put_part(key, upload, number, _pieces(held), size_bytes)
+            )
+        broken = _broken(chunks, fault)
+        return _answered(fault, await self._parts.put_part(key, upload, number, broken, size_bytes))
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        """What has arrived."""
+        return await self._plain("list_parts", lambda: self._parts.list_parts(key, upload))
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """Make the object."""
+        return await self._write(
+            "complete_multipart", options, lambda given: self._parts.complete_multipart(key, upload, parts, given)
+        )
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Forget an upload."""
+        await self._plain("abort_multipart", lambda: self._parts.abort_multipart(key, upload))
+
+    async def open_multiparts(self, key: str) -> Sequence[OpenMultipart]:
+        """What is open."""
+        return await self._plain("open_multiparts", lambda: self._parts.open_multiparts(key))
+
+    async def receive(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] = b""
+    ) -> Answer:
+        """A client's request to the store. LATE: it began in time and its body is through at `land`; a request that is
+        refused by its headers is answered at once."""
+        inner = self._inner
+        assert isinstance(inner, Receiving)
+        try:
+            fault = await self._meet("receive")
+        except Throttled:
+            return Answer(503, {"retry-after": "1"})
+        except NoSpace:
+            return Answer(507)
+        if fault is Fault.RESET:
+            raise ConnectionResetError("the connection broke")
+        if fault is Fault.LATE:
+            return await self._receive_late(inner, method, url, headers, body)
+        return _answered(fault, await inner.receive(method, url, headers, body))
 
     async def now(self) -> datetime:
         """The store's clock."""
-        await self._meet("now")
-        return await self._inner.now()
+        return await self._plain("now", self._inner.now)
 
     async def close(self) -> None:
-        """Close the driver inside."""
+        """Close the driver inside; what did not land never does."""
+        self._late.clear()
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._inner.close()
 
-    async def _hold(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> None:
-        """The store has the whole body, and the gate let it go: nobody can stop it any more."""
-        held: list[bytes] = []
-        async for chunk in chunks:
-            if options.observe is not None:
-                options.observe(chunk)
-            held.append(bytes(chunk))
+    @property
+    def _parts(self) -> MultipartPower:
+        assert isinstance(self._inner, MultipartPower)
+        return self._inner
+
+    async def _plain(self, verb: str, do: Callable[[], Awaitable[T]]) -> T:
+        fault = await self._meet(verb)
+        if fault is Fault.RESET:
+            raise ConnectionResetError("the connection broke")
+        return _answered(fault, await do())
+
+    async def _write(self, verb: str, options: WriteOptions, do: Callable[[WriteOptions], Awaitable[T]]) -> T:
+        fault = await self._meet(verb)
+        if fault is Fault.RESET:
+            raise ConnectionResetError("the connection broke")
+        return await self._later(options, do) if fault is Fault.LATE else _answered(fault, await do(options))
+
+    async def _later(self, options: WriteOptions, do: Callable[[WriteOptions], Awaitable[T]]) -> T:
+        """The store has all of it, and the gate let it go: nobody can stop it any more."""
         if options.gate is not None:
             await options.gate()
-        self._late.append((key, held, msgspec.structs.replace(options, gate=None, observe=None)))
+        given = msgspec.structs.replace(options, gate=None, observe=None)
+        self._late.append(lambda: do(given))
+        raise ConnectionResetError("the answer is lost")
+
+    async def _receive_late(
+        self, inner: Receiving, method: str, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]
+    ) -> Answer:
+        content = body if isinstance(body, bytes) else b"".join([chunk async for chunk in body])
+        begun, through = asyncio.Event(), asyncio.Event()
+
+        async def arriving() -> AsyncIterator[bytes]:
+            begun.set()
+            await through.wait()
+            yield content
+
+        async def done() -> None:
+            through.set()
+            if (answer := await task).status >= 300:
+                raise Refused(answer.status)
+
+        given = {"Content-Length": str(len(content)), **headers}
+        task = asyncio.create_task(inner.receive(method, url, given, arriving()))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        beginning = asyncio.create_task(begun.wait())
+        await asyncio.wait([task, beginning], return_when=asyncio.FIRST_COMPLETED)
+        beginning.cancel()
+        if task.done():
+            return await task
+        self._late.append(done)
+        raise ConnectionResetError("the answer is lost")
 
     async def _meet(self, verb: str) -> Fault | None:
         self.calls[verb] += 1
@@ -187,11 +321,23 @@ async def _pieces(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _broken(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _gathered(chunks: AsyncIterator[bytes], options: WriteOptions) -> list[bytes]:
+    held: list[bytes] = []
+    async for chunk in chunks:
+        if options.observe is not None:
+            options.observe(chunk)
+        held.append(bytes(chunk))
+    return held
+
+
+async def _broken(chunks: AsyncIterator[bytes], fault: Fault | None) -> AsyncIterator[bytes]:
+    """The chunks; with RESET only the first."""
     async for chunk in chunks:
         yield chunk
-        break
-    raise ConnectionResetError("the connection broke")
+        if fault is Fault.RESET:
+            break
+    if fault is Fault.RESET:
+        raise ConnectionResetError("the connection broke")
 
 
 class _BrokenBody:
