@@ -8,6 +8,7 @@ counters are little-endian integers. Instants inside keys are microseconds since
     g physical-key          condemned bytes               d due bucket key vid when to look at a client's promise
     t due physical-key      when to delete them           e at bucket key      when an object expires (+ ordinal:
     k bucket folder         deletion marks                                     a kept version)
+    p bucket key vid number parts that came by Prism
     b bucket                further buckets               c                    deletion counter, number of marks
     x stamp                 outbox                        n name               counters
                                                           l name               leases
@@ -31,6 +32,7 @@ __all__ = [
     "MarkRow",
     "NamespaceRow",
     "ObjectRow",
+    "PartRow",
     "PromiseRow",
     "Refused",
     "Rules",
@@ -158,6 +160,15 @@ class PromiseRow(Row, frozen=True, kw_only=True):
     """Until then nothing of an upload in parts can land."""
 
 
+class PartRow(Row, frozen=True, kw_only=True):
+    """What Prism computed of a part that passed through it; it counts while the store's part has `store_etag`."""
+
+    store_etag: str
+    md5: str
+    """Hex: the part's etag for clients."""
+    crc32c: str
+
+
 class Condemned(Row, frozen=True, kw_only=True):
     """Bytes to be deleted at or after `due`, and once more when the key is dead if that is later."""
 
@@ -250,6 +261,14 @@ def promise_key(namespace: str, promise: PromiseRow) -> Key:
 
 def promises_of(namespace: str, bucket: str, key: str) -> Key:
     return (namespace, "u", bucket, key)
+
+
+def parts_of(namespace: str, promise: PromiseRow) -> Key:
+    return (namespace, "p", promise.bucket, promise.key, promise.version_id)
+
+
+def part_key(namespace: str, promise: PromiseRow, number: int) -> Key:
+    return (*parts_of(namespace, promise), number)
 
 
 def due_key(namespace: str, promise: PromiseRow, due: datetime) -> Key:

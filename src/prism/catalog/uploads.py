@@ -25,6 +25,7 @@ from .rows import (
     encode,
     microseconds,
     namespace_key,
+    parts_of,
     promise_key,
     promises_of,
 )
@@ -158,6 +159,8 @@ def close(tx: Txn, rules: Rules, row: PromiseRow) -> None:
     tx.clear(promise_key(rules.namespace, row))
     if row.due is not None:
         tx.clear(due_key(rules.namespace, row, row.due))
+    if row.upload is not None:
+        tx.clear_range(*tuples.span(parts_of(rules.namespace, row)))
     tx.add(counter_key(rules.namespace, "uploads"), -1)
 
 
