@@ -28,6 +28,7 @@ from .deployment import Deployment, claim, identify
 from .errors import ErrorCode, PrismError
 from .identifiers import new_request_id, utc_now, version_ids
 from .keys import Layout
+from .life import Life
 from .meta import Meta, open_meta
 from .meta.driver import Driver as MetaDriver
 from .namespaces import Namespace, Namespaces, Tasks, rules_of
@@ -93,7 +94,6 @@ async def open_app(
     config: Config,
     *,
     now: Callable[[], datetime] = utc_now,
-    new_version_id: Callable[[], str] | None = None,
     new_request_id: Callable[[], str] = new_request_id,
     registry: CollectorRegistry | None = None,
     audit: AuditSink | None = None,
@@ -114,8 +114,7 @@ async def open_app(
         deployment = await identify(meta, now())
         bus = await open_bus(config.bus.url, meta, now=now, wrap=wraps.bus)
         stack.push_async_callback(bus.close)
-        tasks, metrics = Tasks(), StoreMetrics(registry)
-        new_id = new_version_id or version_ids(now)
+        tasks, metrics, new_id = Tasks(), StoreMetrics(registry), version_ids(now)
         opened = []
         for space in config.namespaces:
             store = await open_blob(space.store, name=space.name, metrics=metrics, wrap=wraps.blob)
@@ -136,7 +135,7 @@ async def open_app(
         for served in opened:
             await _refuse_unknown(served)
             await claim(served.store, served.layout.owner, deployment, served.name, now())
-        stack.push_async_callback(_drain, tasks, config.server.shutdown_seconds)
+        await stack.enter_async_context(_living(Life(meta, new_id, now), tasks, config.server.shutdown_seconds))
         yield _compose(config, Namespaces(opened), meta, bus, deployment, registry, sink, now, new_request_id)
 
 
@@ -232,9 +231,20 @@ def _store_look(space: Namespace) -> Look:
     return look
 
 
-async def _drain(tasks: Tasks, longest_seconds: float) -> None:
-    """What was begun runs to its end; a store or catalog that hangs is not waited for without end."""
+@contextlib.asynccontextmanager
+async def _living(life: Life, tasks: Tasks, longest_seconds: float) -> AsyncIterator[None]:
+    """The process's record of the ids it gives out, open while it works. What was begun runs to its end, and only then
+    the record is closed; a store or catalog that hangs is not waited for without end."""
+    await life.begin()
+    beating = asyncio.create_task(life.run())
     try:
-        await asyncio.wait_for(tasks.drain(), longest_seconds)
-    except TimeoutError:
-        structlog.get_logger("prism.app").warning("work was left unfinished; the janitor will look after it")
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.wait([beating])
+        try:
+            await asyncio.wait_for(tasks.drain(), longest_seconds)
+        except TimeoutError:
+            structlog.get_logger("prism.app").warning("work was left unfinished; the janitor will look after it")
+        else:
+            await life.end()
