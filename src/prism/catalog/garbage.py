@@ -36,11 +36,20 @@ def condemn(
     grace: timedelta | None = None,
     size_bytes: int = 0,
     store_etag: str | None = None,
+    unfinished: bool = False,
+    pinned: bool = False,
 ) -> None:
     """Write the garbage row. `grace` None means promptly (after the read grace) and once more at `dead`."""
     due_at = now + rules.read_grace if grace is None else max(now + grace, dead)
     row = Condemned(
-        due=due_at, dead=dead, condemned_at=now, reason=reason, store_etag=store_etag, size_bytes=size_bytes
+        due=due_at,
+        dead=dead,
+        condemned_at=now,
+        reason=reason,
+        store_etag=store_etag,
+        size_bytes=size_bytes,
+        unfinished=unfinished,
+        pinned=pinned,
     )
     tx.set(garbage_key(rules.namespace, physical_key), encode(row))
     tx.set(garbage_due_key(rules.namespace, due_at, physical_key), b"")

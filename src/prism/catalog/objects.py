@@ -24,6 +24,7 @@ from .rows import (
     Refused,
     Rules,
     VersionRow,
+    adoption_key,
     bucket_key,
     decode,
     encode,
@@ -56,6 +57,10 @@ __all__ = [
 
 
 class Facts(Frozen, frozen=True, kw_only=True):
+_ADOPTED_KEPT = timedelta(minutes=5)
+"""How long the garbage row of adopted bytes outlives their unlink: more than a janitor's lease and a request to the
+store, so that no late deletion meets bytes that somebody put there again and that an import took up."""
+
     """What is known of bytes that have landed, beside what their promise says."""
 
     size_bytes: int
@@ -327,20 +332,26 @@ def _release(tx: Txn, rules: Rules, row: ObjectRow, now: datetime, reason: str, 
         tx,
         rules,
         row.physical_key,
-        dead=row.dead,
+        dead=max(row.dead, now + _ADOPTED_KEPT + rules.late_write) if row.adopted else row.dead,
         now=now,
         reason=reason,
         grace=grace,
+    """The row goes, and with it its bytes, unless they are adopted ones that are not Prism's own."""
+    count(tx, rules.namespace, row, -1)
+    if row.adopted:
+        tx.clear(adoption_key(rules.namespace, row.physical_key))
+    if row.adopted and not row.own:
+        return
         size_bytes=row.size_bytes,
         store_etag=row.store_etag,
     )
-    count(tx, rules.namespace, row, -1)
 
 
 async def unlink(
     tx: Txn,
     rules: Rules,
     bucket: str,
+        pinned=row.adopted,
     key: str,
     now: datetime,
     precondition: Precondition,

@@ -9,6 +9,7 @@ counters are little-endian integers. Instants inside keys are microseconds since
     t due physical-key      when to delete them           e at bucket key      when an object expires (+ ordinal:
     k bucket folder         deletion marks                                     a kept version)
     p bucket key vid number parts that came by Prism
+    a physical-key          adopted bytes: which object   i name               how far an import or rebuild came
     b bucket                further buckets               c                    deletion counter, number of marks
     x stamp                 outbox                        n name               counters
                                                           l name               leases
@@ -25,8 +26,10 @@ from ..meta import Key
 from ..model import Bindable, Declared, Frozen, Precondition
 
 __all__ = [
+    "AdoptionRow",
     "BucketRow",
     "Condemned",
+    "CursorRow",
     "Hint",
     "LeaseRow",
     "MarkRow",
@@ -95,6 +98,8 @@ class ObjectRow(Row, frozen=True, kw_only=True):
     """The store's clock when the bytes arrived by URL; None when a Prism process wrote them."""
     adopted: bool = False
     """The bytes were in the store before Prism: their key is not of its form, and others may write it."""
+    own: bool = False
+    """Of adopted bytes: Prism may delete them when the object goes; else only the row goes."""
 
 
 class VersionRow(Row, frozen=True, kw_only=True):
@@ -189,6 +194,21 @@ class MarkRow(Row, frozen=True, kw_only=True):
 
     counter: int
     at: datetime
+
+class AdoptionRow(Row, frozen=True, kw_only=True):
+    """Foreign bytes that an import takes up, and afterwards the hint to the object whose row may name them."""
+
+    bucket: str
+    key: str
+    version_id: str
+
+
+class CursorRow(Row, frozen=True, kw_only=True):
+    """How far a walk through the store came, so that it goes on there when it was interrupted."""
+
+    after: str
+    began_at: datetime
+
 
 
 class NamespaceRow(Row, frozen=True, kw_only=True):
@@ -336,3 +356,11 @@ def outbox_prefix(namespace: str) -> Key:
 
 def lease_key(namespace: str, name: str) -> Key:
     return (namespace, "l", name)
+def adoption_key(namespace: str, physical_key: str) -> Key:
+    return (namespace, "a", physical_key)
+
+
+def cursor_key(namespace: str, name: str) -> Key:
+    return (namespace, "i", name)
+
+
