@@ -37,8 +37,10 @@ class Check:
         self.store = self.stores[list(self.process.spaces).index(ns)]
         self.found: set[tuple[str, str]] = set()
 
-    async def run(self, repair: bool = False, **options: object) -> FsckReport:
+    async def run(self, repair: bool = False, lived: bool = True, **options: object) -> FsckReport:
         self.found = set()
+        if lived:
+            await self.world.lived()
         return await fsck(
             self.space,
             repair,

@@ -292,6 +292,7 @@ class Explorer:
         await self.prism.rounds()
 
     async def _fsck(self) -> None:
+        await self.world.lived()
         with contextlib.suppress(PrismError):
             report = await fsck(
                 self.prism.spaces["things"], repair=True, grace=timedelta(0), quarantine=timedelta(hours=1)

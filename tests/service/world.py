@@ -18,13 +18,14 @@ from prism.blob import driver as blob
 from prism.blob.memory import MemoryDriver as MemoryBlobs
 from prism.bus import Bus
 from prism.bus.memory import MemoryDriver as MemoryBus
-from prism.catalog.rows import Condemned, ObjectRow, PromiseRow, VersionRow, decode
+from prism.catalog.lives import PARTITION, LifeRow
+from prism.catalog.rows import Condemned, ObjectRow, PromiseRow, VersionRow, decode, encode
 from prism.catalog.usage import Counted, Counters, counted, counters
 from prism.config import Config, load
 from prism.continuation import Continuations
 from prism.identifiers import version_ids
 from prism.keys import Layout
-from prism.meta import Meta, View, tuples
+from prism.meta import Meta, Txn, View, tuples
 from prism.meta import driver as meta
 from prism.meta.memory import MemoryDriver as MemoryCatalog
 from prism.meta.memory import MemorySpace
@@ -198,6 +199,15 @@ class World:
     def start(self, **wraps: object) -> Process:
         """A fresh process over what is there."""
         return Process(self, **wraps)  # type: ignore[arg-type]  # wrap_meta, wrap_blob
+
+    async def lived(self) -> None:
+        """All version ids so far were given out long ago, and the catalog says that it knows all about them."""
+        ids = self.new_version_id
+
+        async def body(tx: Txn) -> None:
+            tx.set((PARTITION, ids.process), encode(LifeRow(first=0, proven=ids.last, at=self.clock())))
+
+        await self._look.transact(PARTITION, body)
 
     def physical(self, key: str, upload_id: str, ns: str = "things", bucket: str = "") -> str:
         """Where the bytes of an upload are promised to land."""

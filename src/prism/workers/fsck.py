@@ -2,9 +2,11 @@
 
 First the store is listed, page by page, and each page's keys are looked up in the catalog afterwards: whatever was
 named meanwhile is named. Bytes that nobody names, of Prism's own form, and older than the grace (and than the oldest
-message that could still name them) are condemned by the repair, in a transaction that looks again. Keys of another form
-are foreign. Then the rows are walked in the store's order and missing or differing bytes reported. Memory is bounded
-whatever the size; a second run finds what the first left.
+message that could still name them) are condemned by the repair, in a transaction that looks again, if this catalog can
+prove that they are its garbage: that their version id lived and ended in it (`catalog/lives.py`). Those of which it
+cannot say so (it was restored, somebody shares the store) are unproven, and stay. Keys of another form are foreign,
+unless an object adopted them. Then the rows are walked in the store's order and missing or differing bytes reported.
+Memory is bounded whatever the size; a second run finds what the first left.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ..blob.driver import BlobEntry
-from ..catalog import sweep
+from ..catalog import lives, sweep
 from ..catalog.rows import ObjectRow, VersionRow, decode
 from ..catalog.sweep import Name, Stray
 from ..failpoints import failpoint
@@ -26,9 +28,9 @@ from ..namespaces import Namespace
 
 __all__ = ["KINDS", "Findings", "FsckReport", "fsck", "holds_unknown"]
 
-KINDS = ("referenced", "promised", "condemned", "unnamed", "young", "foreign", "missing", "differing")
-"""`unnamed` is what the repair condemns; `young` is unnamed and within the grace; `missing` are rows without bytes,
-`differing` rows whose bytes have another size or etag."""
+KINDS = ("referenced", "promised", "condemned", "unnamed", "unproven", "young", "foreign", "missing", "differing")
+"""`unnamed` is what the repair condemns; `unproven` is unnamed, and may be somebody's; `young` is unnamed and within
+the grace; `missing` are rows without bytes, `differing` rows whose bytes have another size or etag."""
 SAMPLES = 20
 _PAGE = 1000
 _BATCH = 200
@@ -55,8 +57,8 @@ class FsckReport(msgspec.Struct, kw_only=True):
 
     @property
     def clean(self) -> bool:
-        """Nothing unnamed, missing or differing."""
-        return not any(self.kinds[kind].count for kind in ("unnamed", "missing", "differing"))
+        """Nothing unnamed, unproven, missing or differing."""
+        return not any(self.kinds[kind].count for kind in ("unnamed", "unproven", "missing", "differing"))
 
 
 Found = Callable[[str, str], None]
@@ -84,6 +86,7 @@ async def fsck(
     cutoff = min(space.now(), store_now) - grace
     if oldest_unconsumed is not None:
         cutoff = min(cutoff, oldest_unconsumed)
+    cutoff = cutoff.replace(microsecond=0)  # stores tell the second in which bytes landed, and no more
     report = FsckReport(
         namespace=space.name, repaired=repair, cutoff=cutoff, kinds={kind: Findings() for kind in KINDS}
     )
@@ -131,14 +134,18 @@ class _Check:
 
     async def _classify(self, entries: Sequence[BlobEntry]) -> None:
         strays: list[Stray] = []
-        landed: dict[str, datetime] = {}
+        foreign: list[BlobEntry] = []
+        landed = {entry.key: entry.landed_at for entry in entries}
         for entry in entries:
-            stray = None if entry.key == self._space.layout.owner else await self._parsed(entry)
+            if entry.key == self._space.layout.owner:
+                continue
+            stray = await self._parsed(entry)
             if stray is not None:
                 strays.append(stray)
-                landed[entry.key] = entry.landed_at
-            elif entry.key != self._space.layout.owner:
-                self._note("foreign", entry.key, entry.size_bytes)
+            else:
+                foreign.append(entry)
+        if foreign:
+            await self._foreign(foreign)
 
         async def body(view: View) -> list[Name | None]:
             return await sweep.names(view, self._space.rules, strays)
@@ -151,10 +158,30 @@ class _Check:
                 self._note("young", stray.physical_key, stray.size_bytes)
             else:
                 unnamed.append(stray)
-        unnamed = await self._still_there(unnamed)
-        if unnamed and self._report.repaired:
-            unnamed = await self._condemn(unnamed)
+        if unnamed:
+            await self._judge(await self._still_there(unnamed))
+
+    async def _foreign(self, entries: Sequence[BlobEntry]) -> None:
+        async def body(view: View) -> list[Name | None]:
+            return await sweep.foreign_names(view, self._space.rules, [entry.key for entry in entries])
+
+        for entry, name in zip(entries, await self._space.meta.read(body), strict=True):
+            self._note(name or "foreign", entry.key, entry.size_bytes)
+
+    async def _judge(self, unnamed: Sequence[Stray]) -> None:
+        """Tell garbage from what may be somebody's; condemn the former when asked to."""
+
+        async def body(view: View) -> frozenset[str]:
+            return await lives.proven(view, [stray.version_id for stray in unnamed])
+
+        proven = await self._space.meta.read(body)
+        garbage = [stray for stray in unnamed if stray.version_id in proven]
         for stray in unnamed:
+            if stray.version_id not in proven:
+                self._note("unproven", stray.physical_key, stray.size_bytes)
+        if garbage and self._report.repaired:
+            garbage = await self._condemn(garbage)
+        for stray in garbage:
             self._note("unnamed", stray.physical_key, stray.size_bytes)
 
     async def _still_there(self, strays: Sequence[Stray]) -> list[Stray]:
@@ -172,7 +199,7 @@ class _Check:
         if key is None:
             info = await self._space.store.head(entry.key)
             key = "" if info is None else info.metadata.get(KEY_FIELD, "")
-            if not key or layout.physical(parsed.bucket, key, parsed.version_id) != entry.key:
+            if not key or layout.place(parsed, key) != entry.key:
                 return None
         return Stray(
             physical_key=entry.key,
@@ -240,6 +267,8 @@ class _Reference(msgspec.Struct, frozen=True):
 
     def floor(self) -> str | None:
         """What no physical key of a later row sorts before; None when the key is encoded and says nothing of order."""
+        if self.row.adopted:
+            return self.row.physical_key
         head, tail = self.row.physical_key, f"~{self.row.version_id}"
         plain = head.endswith(str(self.at[3]) + tail)
         return head.removesuffix(tail) if plain else None
