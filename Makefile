@@ -4,10 +4,10 @@ PYTHON ?= $(firstword $(wildcard $(foreach name,python3 python3.11 python3.12 py
 BIN := .venv/bin
 WORKERS ?= 4
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-deep check bench stubs lock clean
+.PHONY: help setup run test test-deep test-real services services-stop check bench stubs lock clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: # at once when nothing changed
 	@$(if $(PYTHON),,echo "Prism needs Python 3.11 or newer, and none is on PATH" >&2; exit 1;)$(PYTHON) scripts/bootstrap.py
@@ -20,6 +20,15 @@ test: setup ## the tests, a few minutes (options: ARGS="tests/unit -k name")
 
 test-deep: setup ## the same with many more examples, and the long crash runs
 	@PRISM_TEST_DEEP=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-real: setup ## the drivers on real servers, fetched and started for it (options: ARGS, KEEP=1 leaves them running)
+	@$(BIN)/python -m scripts.services run $(BIN)/python -m pytest -n $(WORKERS) $(or $(ARGS),tests/real)
+
+services: setup ## start those real servers, print where they are and leave them running
+	@$(BIN)/python -m scripts.services start
+
+services-stop: setup ## end them
+	@$(BIN)/python -m scripts.services stop
 
 check: setup ## style, types, import directions, generated files
 	@$(BIN)/ruff check .
@@ -42,5 +51,6 @@ lock: ## choose versions again: requirements.lock from the two pyproject.toml
 	@uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate --no-emit-index-url -o scripts/uv.lock.txt - <<< uv
 
 clean: ## remove what was made here; served data is left alone
+	@if [ -d .cache/services/run ]; then $(BIN)/python -m scripts.services stop; fi
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

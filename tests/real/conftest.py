@@ -1,0 +1,43 @@
+"""Tests on real servers: collected by `make test-real` alone, where nothing may be skipped.
+
+To run some of them by hand: `make services`, then `PRISM_TEST_REAL=1 .venv/bin/python -m pytest tests/real/test_….py`.
+The servers' addresses are read from what `make services` wrote, unless they stand in the environment.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REAL = os.environ.get("PRISM_TEST_REAL") == "1"
+WRITTEN = Path(__file__).parents[2] / ".cache" / "services" / "environment"
+
+collect_ignore_glob = [] if REAL else ["test_*"]
+
+if REAL and WRITTEN.exists():
+    for line in WRITTEN.read_text().splitlines():
+        variable, _, setting = line.partition("=")
+        os.environ.setdefault(variable, setting)
+
+
+def refuse(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """A skip becomes a failure that names its reason; what is expected to fail is left alone."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"nothing may be skipped on real servers, and {report.nodeid} was: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    refuse(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    report = yield
+    refuse(report)
+    return report
