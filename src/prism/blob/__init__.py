@@ -24,6 +24,7 @@ from .driver import (
     BlobInfo,
     Body,
     Bound,
+    BucketSettings,
     Capabilities,
     ConditionalDeletePower,
     CopyPower,
@@ -36,12 +37,14 @@ from .driver import (
     Opened,
     OpenMultipart,
     Part,
+    SettingsPower,
     Signed,
     SignPower,
     Stored,
     Throttled,
     WriteOptions,
 )
+from .found import Abilities, Found
 from .layers import Limit, Observe, Retry, StoreMetrics, Timeout
 
 __all__ = ["BlobStore", "Driver", "StoreMetrics", "check_physical", "mapped", "open_blob"]
@@ -69,12 +72,16 @@ async def open_blob(
     name: str = "",
     metrics: StoreMetrics | None = None,
     wrap: Callable[[Driver], Driver] = _as_it_is,
+    found: Abilities | None = None,
 ) -> "BlobStore":
-    """Open a namespace's store. `name` labels its metrics, `wrap` puts a layer round the bare driver (tests).
+    """Open a namespace's store. `name` labels its metrics, `wrap` puts a layer round the bare driver (tests), `found`
+    is what a probe found of this very server, which counts more than what its kind usually can.
 
     A remote store is asked nothing yet. STORE_DOWN when a local folder cannot be used.
     """
     driver = wrap(await _open_driver(store))
+    if found is not None:
+        driver = Found(driver, found)
     if isinstance(store, RemoteStore):
         bounded = Timeout(driver, seconds=store.request_seconds)
         driver = Retry(Limit(bounded, concurrent=store.max_connections))
@@ -262,6 +269,11 @@ class BlobStore:
         if not self.capabilities.multipart or not isinstance(self._driver, MultipartPower):
             raise PrismError(ErrorCode.UNIMPLEMENTED, "this store takes no objects in parts")
         return self._driver
+
+    async def settings(self) -> BucketSettings:
+        """What the bucket does with bytes by itself, as far as the store says."""
+        driver = self._driver
+        return await _asked(driver.settings()) if isinstance(driver, SettingsPower) else BucketSettings()
 
     async def now(self) -> datetime:
         """The store's clock."""

@@ -30,6 +30,7 @@ __all__ = [
     "BlobInfo",
     "Body",
     "Bound",
+    "BucketSettings",
     "Capabilities",
     "ConditionalDeletePower",
     "CopyPower",
@@ -42,6 +43,7 @@ __all__ = [
     "OpenMultipart",
     "Opened",
     "Part",
+    "SettingsPower",
     "SignPower",
     "Signed",
     "Stored",
@@ -236,6 +238,30 @@ class ConditionalDeletePower(Protocol):
 
     async def delete_if(self, key: str, if_match: str) -> None:
         """Delete bytes while they are the pinned ones: absent is fine, `EtagMismatch` when others lie there now."""
+        ...
+
+
+class BucketSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bucket does with bytes by itself. None: this store does not say, or does not let us ask."""
+
+    versioning: bool | None = None
+    """Overwritten and deleted bytes stay as versions of the store's own, so deletions free nothing."""
+    object_lock: bool | None = None
+    """Bytes cannot be deleted before their retention ends."""
+    soft_delete_seconds: int | None = None
+    """How long deleted bytes are kept and charged; 0: not at all."""
+    expires_objects: bool | None = None
+    """A lifecycle rule of the bucket deletes or moves objects by itself, behind Prism's back."""
+    aborts_uploads_days: int | None = None
+    """After so many days the bucket aborts open multipart uploads; 0: never."""
+
+
+@runtime_checkable
+class SettingsPower(Protocol):
+    """Drivers that can ask what the bucket does by itself."""
+
+    async def settings(self) -> BucketSettings:
+        """The bucket's settings now. What the credentials may not ask is None."""
         ...
 
 

@@ -25,6 +25,7 @@ from .driver import (
     BlobInfo,
     Body,
     Bound,
+    BucketSettings,
     Capabilities,
     ConditionalDeletePower,
     CopyPower,
@@ -37,6 +38,7 @@ from .driver import (
     Opened,
     OpenMultipart,
     Part,
+    SettingsPower,
     Signed,
     SignPower,
     Stored,
@@ -44,7 +46,7 @@ from .driver import (
     WriteOptions,
 )
 
-__all__ = ["Limit", "Observe", "Retry", "StoreMetrics", "Timeout", "is_transient"]
+__all__ = ["Layer", "Limit", "Observe", "Retry", "StoreMetrics", "Timeout", "is_transient"]
 
 T = TypeVar("T")
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
@@ -65,7 +67,7 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, Throttled | ConnectionError | TimeoutError)
 
 
-class _Layer:
+class Layer:
     """The verbs of a driver, each handed to `_call`; a layer says there what happens round a call."""
 
     def __init__(self, driver: Driver) -> None:
@@ -160,6 +162,11 @@ class _Layer:
         assert isinstance(self._driver, MultipartPower)
         return self._driver
 
+    async def settings(self) -> BucketSettings:
+        """What the bucket does by itself; all unknown where the driver cannot ask."""
+        driver = self._driver
+        return await self._call("settings", driver.settings) if isinstance(driver, SettingsPower) else BucketSettings()
+
     async def now(self) -> datetime:
         """The store's clock."""
         return await self._call("now", self._driver.now)
@@ -182,7 +189,7 @@ class StoreMetrics:
         )
 
 
-class Observe(_Layer):
+class Observe(Layer):
     """Counts and times the calls to one store by what came of them."""
 
     def __init__(self, driver: Driver, metrics: StoreMetrics, store: str) -> None:
@@ -209,7 +216,7 @@ class Observe(_Layer):
         return child
 
 
-class Retry(_Layer):
+class Retry(Layer):
     """Repeats calls that failed for a moment, a few times, after waits that grow and vary.
 
     A body of up to `held_bytes` is held and sent again; a longer one is sent once. The gate is asked anew before each
@@ -378,7 +385,7 @@ async def _chained(held: Sequence[bytes], rest: AsyncIterator[bytes] | None) -> 
             yield chunk
 
 
-class Limit(_Layer):
+class Limit(Layer):
     """At most `concurrent` calls at a time, an open read counting until it is closed; waiting longer is `Throttled`."""
 
     def __init__(self, driver: Driver, *, concurrent: int, wait_seconds: float = 10.0) -> None:
@@ -429,7 +436,7 @@ class _SlotBody:
         await self._body.aclose()
 
 
-class Timeout(_Layer):
+class Timeout(Layer):
     """The store moves on within `seconds`, or the call is a `TimeoutError`. Time that the other side takes (the next
     piece of a put, the gate, a slow reader) does not count."""
 

@@ -1,0 +1,57 @@
+"""What a probe found that one server can, which counts more than what its kind usually can.
+
+Compatibles differ: one ignores `If-None-Match`, another honours conditional deletes. `prism doctor` tries, and the
+record of what it found changes what the driver declares. It never adds a power that the driver has no code for.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from ..model import Bindable
+from .driver import Capabilities, Driver
+from .layers import Layer
+
+__all__ = ["Abilities", "Found"]
+
+T = TypeVar("T")
+
+
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What was tried and is now known of one server."""
+
+    conditional_put: bool
+    conditional_delete: bool
+    copy: bool
+    multipart: bool
+    sign: bool
+    binds: tuple[Bindable, ...] = ()
+
+    def apply(self, usual: Capabilities) -> Capabilities:
+        """The capabilities of this server."""
+        return msgspec.structs.replace(
+            usual,
+            conditional_put=self.conditional_put,
+            conditional_delete=self.conditional_delete,
+            copy=self.copy,
+            multipart=self.multipart,
+            sign=self.sign,
+            binds=frozenset(self.binds),
+        )
+
+
+class Found(Layer):
+    """A driver that declares what was found."""
+
+    def __init__(self, driver: Driver, found: Abilities) -> None:
+        super().__init__(driver)
+        self._declared = found.apply(driver.capabilities)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As found."""
+        return self._declared
+
+    async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        return await do()
