@@ -29,6 +29,7 @@ __all__ = [
     "check_folder",
     "check_key",
     "check_prefix",
+    "is_version_id",
 ]
 
 OWNER = "~owner"
@@ -69,6 +70,11 @@ def check_folder(prefix: str) -> None:
     if not prefix.endswith("/"):
         raise PrismError(ErrorCode.INVALID_ARGUMENT, "a folder ends in '/'")
     _check_text(prefix, "a folder")
+
+
+def is_version_id(text: str) -> bool:
+    """Whether it has the form of a version id: 20 to 40 of a-z 0-9 -, beginning with a letter or digit."""
+    return _VERSION_ID.match(text) is not None
 
 
 def check_bucket(name: str) -> None:

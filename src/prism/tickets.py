@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from .errors import ErrorCode, PrismError
-from .keys import check_key
+from .keys import check_key, is_version_id
 from .model import Declared, Frozen, ObjectRef, Precondition, PutOptions
 
 __all__ = [
@@ -61,7 +61,7 @@ class UploadName(msgspec.Struct, frozen=True):
         except (binascii.Error, ValueError, PrismError) as error:
             raise _malformed() from error
         found = cls(ObjectRef(namespace, bucket, key), version_id)
-        if found.upload_id != upload_id or "\x00" in namespace + bucket + version_id:
+        if found.upload_id != upload_id or not is_version_id(version_id):
             raise _malformed()  # base64 and JSON have several spellings of one value
         return found
 

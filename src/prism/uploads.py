@@ -33,7 +33,7 @@ from .reading import info_of
 from .recognition import Outcome, settle, settle_key
 from .writing import capped
 
-__all__ = ["LONGEST", "UPLOAD_PARAMETER", "Uploads"]
+__all__ = ["LONGEST", "UPLOAD_PARAMETER", "Uploads", "lasting_of"]
 
 LONGEST = timedelta(seconds=3600)
 """The longest life of a presigned URL (seed ADR-032, MAX_PRESIGNED_EXPIRY)."""
@@ -71,7 +71,7 @@ class Uploads:
             )
         with self._access.operation(caller, action, ref.namespace, ref.bucket, ref.key) as operation:
             space = self._namespaces.get(ref.namespace)
-            lasting = _lasting(expires_in)
+            lasting = lasting_of(expires_in)
             check_key(ref.key)
             query: dict[str, str] = {}
             headers: dict[str, str] = {}
@@ -81,15 +81,25 @@ class Uploads:
                 query = _overrides(response_content_type, response_content_disposition)
             elif method == "PUT":
                 upload = await _promise(space, bucket, ref.key, now + lasting, options or PutOptions())
-                query = {UPLOAD_PARAMETER: (_BOUND if upload.bound else "") + upload.version_id}
-                headers = {"content-type": upload.content_type} if upload.content_type else {}
+                query, headers = _carried(upload)
                 operation.detail["version_id"] = upload.version_id
             else:
                 await _require_bucket(space, bucket)
             operation.detail["expires_in_seconds"] = str(lasting // timedelta(seconds=1))
-            return self._sign(space, method, f"/{bucket}/{ref.key}", now, lasting, query, headers)
+            return self.sign_here(space, method, f"/{bucket}/{ref.key}", now, lasting, query, headers)
 
-    def _sign(
+    async def promise_once(
+        self, space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions
+    ) -> PromiseRow:
+        """A promise for a URL of `sign_once`, for a caller that was let in already."""
+        return await _promise(space, bucket, key, until, options, bound=True)
+
+    def sign_once(self, space: Namespace, upload: PromiseRow, now: datetime, lasting: timedelta) -> PresignedURL:
+        """A URL to Prism's own S3 API that works once and takes nothing but what was declared."""
+        query, headers = _carried(upload)
+        return self.sign_here(space, "PUT", f"/{upload.bucket}/{upload.key}", now, lasting, query, headers)
+
+    def sign_here(
         self,
         space: Namespace,
         method: str,
@@ -97,8 +107,9 @@ class Uploads:
         now: datetime,
         lasting: timedelta,
         query: Mapping[str, str],
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
     ) -> PresignedURL:
+        """A URL to Prism's own S3 API, with this query and these headers bound; a caller was let in already."""
         pair = self._access.key_pair(space.name)
         url = presign(
             Credential(pair.access_key, pair.secret.reveal(), pair.region),
@@ -106,11 +117,11 @@ class Uploads:
             self._s3_url(),
             path,
             query=query,
-            headers=headers,
+            headers=headers or {},
             expires_seconds=lasting // timedelta(seconds=1),
             now=now,
         )
-        return PresignedURL(url=url, method=method, expires_at=now + lasting, headers=headers)
+        return PresignedURL(url=url, method=method, expires_at=now + lasting, headers=headers or {})
 
     async def keep(
         self, caller: Caller, ref: ObjectRef, upload_id: str, chunks: AsyncIterator[bytes], options: PutOptions
@@ -135,7 +146,8 @@ class Uploads:
             return info
 
 
-def _lasting(expires_in: timedelta | None) -> timedelta:
+def lasting_of(expires_in: timedelta | None) -> timedelta:
+    """How long a URL is to live: None or zero means 3600 s; INVALID_ARGUMENT for other than 1 to 3600 s."""
     if not expires_in:
         return LONGEST
     if not timedelta(seconds=1) <= expires_in <= LONGEST:
@@ -161,7 +173,15 @@ async def _require_bucket(space: Namespace, bucket: str) -> None:
     await space.meta.read(body)
 
 
-async def _promise(space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions) -> PromiseRow:
+def _carried(upload: PromiseRow) -> tuple[dict[str, str], dict[str, str]]:
+    """Query and headers that bind a URL to its promise."""
+    query = {UPLOAD_PARAMETER: (_BOUND if upload.bound else "") + upload.version_id}
+    return query, {"content-type": upload.content_type} if upload.content_type else {}
+
+
+async def _promise(
+    space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions, *, bound: bool = False
+) -> PromiseRow:
     """A client's promise, durable when this returns; its body may begin before `until`."""
     check_metadata(options.metadata, options.content_type, space.limits.metadata_bytes)
     version_id = space.new_version_id()
@@ -171,7 +191,7 @@ async def _promise(space: Namespace, bucket: str, key: str, until: datetime, opt
         version_id=version_id,
         physical_key=space.layout.physical(bucket, key, version_id),
         kind="client",
-        bound=options != PutOptions(content_type=options.content_type),
+        bound=bound or options != PutOptions(content_type=options.content_type),
         created_at=space.now(),
         writable_until=until,
         dead=until + space.rules.clock_skew + space.rules.max_transfer + space.rules.late_write,
