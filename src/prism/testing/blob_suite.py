@@ -1,29 +1,31 @@
 """The conformance suite of blob drivers: what the port promises, tried through the front door over a driver.
 
-A driver's test is a class that inherits `BlobSuite` and gives the fixture `driver`. What a driver declares
-(`capabilities`) is tried where it is declared; what it does not declare is answered UNIMPLEMENTED. `holds_bytes` is
-true for drivers that keep the objects in this process's memory: they are not asked to write large ones in little
-memory.
+A driver's test is a class that inherits `BlobSuite` (and `MultipartSuite`, `SigningSuite` where it has those powers)
+and gives the fixture `driver`: an empty store for each test. What a driver declares (`capabilities`) is tried where it
+is declared; what it does not declare is answered UNIMPLEMENTED. Class attributes say what a store cannot be asked; the
+defaults are the strictest.
 """
 
 import asyncio
 import itertools
 import random
 import tracemalloc
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ..blob import BlobStore
-from ..blob.driver import AlreadyExists, Driver, EtagMismatch, NotFound, Stored, WriteOptions
-from ..errors import ErrorCode, PrismError
+from ..blob.driver import AlreadyExists, EtagMismatch, NotFound, Stored, WriteOptions
+from ..blob.memory_blobs import Checksum, checksum
 from ..keys import Layout
 from ..model import ByteRange
+from .blob_calls import MIB, Boom, absent, all_keys, content_of, gates, pattern, pieces_of, put, stream
+from .blob_foreign_suite import ForeignKeySuite
+from .blob_powers_suite import ConditionalDeleteSuite, CopySuite
 
 __all__ = ["HOSTILE_KEYS", "BlobSuite", "content_of", "put", "stream"]
 
-MIB = 2**20
 _LAYOUT = Layout("own")
 _LOGICAL = [
     *("a", "a/b", "a/", "/a", "a//b", "..", "../a", "a/../b", "./a", "a.", "a./b", "A", "A/b", "~a", "~", " ", " a "),
@@ -34,70 +36,27 @@ HOSTILE_KEYS = sorted(_LAYOUT.physical("own", key, f"{at:026d}") for at, key in 
 """Physical keys of the names that stores and filesystems like least."""
 
 
-class Boom(Exception):
-    """What goes wrong on the caller's side."""
-
-
-async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
-    """The chunks."""
-    for chunk in chunks:
-        yield chunk
-
-
-async def put(store: BlobStore, key: str, *chunks: bytes, options: WriteOptions | None = None) -> Stored:
-    """A put of these chunks."""
-    return await store.put(key, stream(*chunks), options or WriteOptions())
-
-
-async def content_of(
-    store: BlobStore, key: str, byte_range: ByteRange | None = None, if_match: str | None = None
-) -> bytes:
-    """The bytes, read to their end."""
-    opened = await store.get(key, byte_range, if_match)
-    try:
-        return b"".join([chunk async for chunk in opened.body])
-    finally:
-        await opened.body.aclose()
-
-
-async def all_keys(store: BlobStore, prefix: str = "", limit: int = 1000) -> list[str]:
-    """Every key, page by page."""
-    found: list[str] = []
-    while page := await store.list(prefix, found[-1] if found else "", limit):
-        assert len(page) <= limit
-        found += (entry.key for entry in page)
-    return found
-
-
-async def absent(store: BlobStore, key: str) -> bool:
-    """Whether neither head nor get nor list knows the key."""
-    with pytest.raises(NotFound):
-        await store.get(key)
-    return await store.head(key) is None and key not in await all_keys(store)
-
-
-def _pattern(size: int) -> bytes:
-    return random.Random(size).randbytes(size)
-
-
-class BlobSuite:
+class BlobSuite(CopySuite, ConditionalDeleteSuite, ForeignKeySuite):
     """Inherit it and give `driver`."""
 
     holds_bytes = False
+    """The objects are in this process's memory: no put is asked to hold little."""
+    held_bytes = 12 * MIB
+    """The most that a put of 64 MiB may hold."""
+    gates_of_a_long_put = 1
+    """How often the gate of a put of more than 16 MiB is asked: 2 where a long body goes in parts."""
     hostile_keys: Sequence[str] = HOSTILE_KEYS
 
     @pytest.fixture
-    async def store(self, driver: Driver) -> AsyncIterator[BlobStore]:
-        """The front door over the driver."""
-        store = BlobStore(driver)
-        yield store
-        await store.close()
+    def undeletable(self) -> Callable[[str], Awaitable[None]] | None:
+        """Makes the deletion of one key fail, where the store can be brought to that."""
+        return None
 
     # -- what was put is there
 
     @pytest.mark.parametrize("size", [0, 1, 4096, MIB - 1, MIB, MIB + 1, 3 * MIB + 7])
     async def test_bytes_come_back(self, store: BlobStore, size: int) -> None:
-        content = _pattern(size)
+        content = pattern(size)
         stored = await put(store, "k", *([content] if content else []))
         assert stored.size_bytes == size
         assert await content_of(store, "k") == content
@@ -107,7 +66,7 @@ class BlobSuite:
 
     @pytest.mark.parametrize("pieces", [[1] * 5000, [0, 3, 0, 0, 5, 0], [9 * MIB], [17 * MIB, 1], [64 * 1024] * 40])
     async def test_pieces_of_any_size(self, store: BlobStore, pieces: list[int]) -> None:
-        content = _pattern(sum(pieces))
+        content = pattern(sum(pieces))
         cuts = [sum(pieces[:at]) for at in range(len(pieces) + 1)]
         chunks = [content[start:end] for start, end in itertools.pairwise(cuts)]
         await put(store, "k", *chunks)
@@ -126,7 +85,7 @@ class BlobSuite:
         async def gate() -> None:
             at_gate.append(sum(map(len, seen)))
 
-        content = _pattern(2 * MIB + 5)
+        content = pattern(2 * MIB + 5)
         chunks = [content[:7], content[7:MIB], content[MIB:]]
         await put(store, "k", *chunks, options=WriteOptions(gate=gate, observe=lambda chunk: seen.append(bytes(chunk))))
         assert b"".join(seen) == content
@@ -211,9 +170,102 @@ class BlobSuite:
                 await task
             except asyncio.CancelledError:  # what became visible before stays: somebody may have referenced it
                 there = await store.head(key) is not None
-                assert await content_of(store, key) == b"whole" if there else await absent(store, key)
+                if there or store.capabilities.returned_write_is_final:
+                    assert await content_of(store, key) == b"whole" if there else await absent(store, key)
             else:
                 assert await content_of(store, key) == b"whole"
+
+    # -- long bodies
+
+    async def test_a_long_put_is_observed_before_the_gate_and_appears_whole(self, store: BlobStore) -> None:
+        content = pattern(17 * MIB + 5)
+        seen: list[bytes] = []
+        at_gate: list[int] = []
+
+        async def gate() -> None:
+            at_gate.append(sum(map(len, seen)))
+            assert await absent(store, "d/k")
+
+        metadata = {"prism-key": "ä", "n": "v"}
+        options = WriteOptions(
+            content_type="a/b", metadata=metadata, gate=gate, observe=lambda chunk: seen.append(bytes(chunk))
+        )
+        stored = await put(store, "d/k", *pieces_of(content, 3 * MIB), options=options)
+        assert b"".join(seen) == content
+        assert len(at_gate) == self.gates_of_a_long_put
+        assert at_gate[-1] == len(content)
+        assert await content_of(store, "d/k", if_match=stored.etag) == content
+        info = await store.head("d/k")
+        assert info is not None
+        assert (info.size_bytes, info.content_type, dict(info.metadata)) == (len(content), "a/b", metadata)
+        assert not await store.open_multiparts("d/k")
+
+    async def test_each_gate_of_a_long_put_may_refuse(self, store: BlobStore) -> None:
+        for due in range(1, self.gates_of_a_long_put + 1):
+            with pytest.raises(Boom):
+                await put(store, "d/k", *[bytes(MIB)] * 17, options=gates(Boom(), due))
+            assert await absent(store, "d/k")
+            assert not await store.open_multiparts("d/k")
+
+    @pytest.mark.parametrize("cancelled", [False, True])
+    async def test_a_long_put_that_ends_half_way_leaves_nothing(self, store: BlobStore, cancelled: bool) -> None:
+        waiting = asyncio.Event()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(17):
+                yield bytes(MIB)
+            if not cancelled:
+                raise Boom
+            waiting.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(store.put("d/k", chunks(), WriteOptions()))
+        if cancelled:
+            await waiting.wait()
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError if cancelled else Boom):
+            await task
+        assert await absent(store, "d/k")
+        assert not await store.open_multiparts("d/k")
+
+    async def test_a_long_put_replaces_nothing(self, store: BlobStore) -> None:
+        if not store.capabilities.conditional_put:
+            pytest.skip("the store does not refuse it")
+        first = await put(store, "d/k", b"first")
+        with pytest.raises(AlreadyExists):
+            await put(store, "d/k", *[bytes(MIB)] * 17)
+        assert await content_of(store, "d/k", if_match=first.etag) == b"first"
+        assert not await store.open_multiparts("d/k")
+
+    # -- what stands beside the bytes
+
+    async def test_metadata_beyond_the_stores_limit_costs_no_field_of_prisms(self, store: BlobStore) -> None:
+        own = {"prism-key": "ä" * 100, "prism-version": "v" * 26, "prism-expires": "1700000000"}
+        users = {f"name-{at}": f"{at}-" + "x" * 1000 for at in range(12)}
+        await put(store, "k", b"x", options=WriteOptions(metadata={**users, **own}))
+        info = await store.head("k")
+        assert info is not None
+        assert {name: value for name, value in info.metadata.items() if name.startswith("prism-")} == own
+        assert info.metadata.items() <= {**users, **own}.items()
+        assert await content_of(store, "k") == b"x"
+
+    async def test_checksums_that_the_store_tells_are_those_of_the_bytes(self, store: BlobStore) -> None:
+        names: list[Checksum] = ["crc32c", "sha256", "md5"]
+        for key, content in (("small", pattern(1000)), ("long", pattern(17 * MIB))):
+            await put(store, key, *pieces_of(content, MIB))
+            for info in (await store.head(key), (await store.get(key)).info):
+                for name in names:
+                    told = getattr(info, name)
+                    assert told is None or told == checksum(name, content), name
+
+    async def test_tags_are_no_metadata(self, store: BlobStore) -> None:
+        options = WriteOptions(tags={"ttl": "1700000000", "a b": "+-./:=_"}, metadata={"a": "b"})
+        await put(store, "k", b"x", options=options)
+        await put(store, "long", *[bytes(MIB)] * 17, options=options)
+        for key in ("k", "long"):
+            info = await store.head(key)
+            assert info is not None
+            assert dict(info.metadata) == {"a": "b"}
 
     # -- create-only
 
@@ -268,7 +320,7 @@ class BlobSuite:
         ],
     )
     async def test_ranges(self, store: BlobStore, offset: int, length: int) -> None:
-        content = _pattern(2 * MIB + 9)
+        content = pattern(2 * MIB + 9)
         await put(store, "k", content)
         assert await content_of(store, "k", ByteRange(offset, length)) == content[offset : offset + length]
         opened = await store.get("k", ByteRange(offset, length))
@@ -300,7 +352,7 @@ class BlobSuite:
     async def test_an_open_read_survives_the_deletion(self, store: BlobStore) -> None:
         if not store.capabilities.open_survives_delete:
             pytest.skip("not declared")
-        content = _pattern(5 * MIB)
+        content = pattern(5 * MIB)
         await put(store, "d/k", content)
         opened = await store.get("d/k")
         body = aiter(opened.body)
@@ -342,7 +394,7 @@ class BlobSuite:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak < 12 * MIB
+        assert peak < self.held_bytes
 
     # -- deletion
 
@@ -362,6 +414,18 @@ class BlobSuite:
         results = await store.delete_many([f"k{at}" for at in range(1501)])
         assert len(results) == 1501
         assert await all_keys(store) == []
+
+    async def test_a_key_that_cannot_be_deleted_is_named_and_stops_no_other(
+        self, store: BlobStore, undeletable: Callable[[str], Awaitable[None]] | None
+    ) -> None:
+        if undeletable is None:
+            pytest.skip("no deletion can be brought to fail here")
+        for key in ("a", "b", "c"):
+            await put(store, key, b"x")
+        await undeletable("b")
+        results = await store.delete_many(["a", "b", "c"])
+        assert [(result.key, result.error is None) for result in results] == [("a", True), ("b", False), ("c", True)]
+        assert await all_keys(store) == ["b"]
 
     async def test_puts_and_deletes_of_neighbours_do_not_disturb_each_other(self, store: BlobStore) -> None:
         async def live(at: int) -> None:
@@ -436,44 +500,6 @@ class BlobSuite:
         await put(store, "d/06x", b"")
         rest = await store.list("", page[-1].key)
         assert [entry.key for entry in rest] == ["d/05", "d/06x", "d/07", "d/08", "d/09"]
-
-    # -- copies
-
-    async def test_a_copy_is_pinned_and_never_replaces(self, store: BlobStore) -> None:
-        if not store.capabilities.copy:
-            with pytest.raises(PrismError) as raised:
-                await store.copy("a", "x", "b", WriteOptions())
-            assert raised.value.code is ErrorCode.UNIMPLEMENTED
-            return
-        content = _pattern(3 * MIB + 1)
-        source = await put(store, "a/b", content, options=WriteOptions(content_type="a/a"))
-        options = WriteOptions(content_type="b/b", metadata={"k": "v"})
-        copied = await store.copy("a/b", source.etag, "c/d", options)
-        assert copied.size_bytes == len(content)
-        assert await content_of(store, "c/d", if_match=copied.etag) == content
-        info = await store.head("c/d")
-        assert info is not None
-        assert (info.content_type, dict(info.metadata)) == ("b/b", {"k": "v"})
-        for wrong, error in (("a/b", EtagMismatch), ("none", NotFound)):
-            with pytest.raises(error):
-                await store.copy(wrong, "other", "e", options)
-        with pytest.raises(AlreadyExists):
-            await store.copy("a/b", source.etag, "c/d", options)
-        await store.delete_many(["a/b"])
-        assert await content_of(store, "c/d") == content
-        assert await all_keys(store) == ["c/d"]
-
-    async def test_a_copys_gate_decides(self, store: BlobStore) -> None:
-        if not store.capabilities.copy:
-            pytest.skip("not declared")
-        source = await put(store, "a", b"x")
-
-        async def gate() -> None:
-            raise Boom
-
-        with pytest.raises(Boom):
-            await store.copy("a", source.etag, "b", WriteOptions(gate=gate))
-        assert await absent(store, "b")
 
     # -- the front door
 
