@@ -1,9 +1,9 @@
 """A namespace as the services use it: its configuration, its catalog rules, its store and where bytes lie in it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,12 +24,23 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[object]] = set()
+        self._shared: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def to_end(self, work: Coroutine[object, object, T]) -> T:
         """Await `work`; a cancellation of the caller does not reach it."""
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    async def once(self, name: Hashable, begin: Callable[[], Coroutine[object, object, T]]) -> T:
+        """As `to_end`; those who ask for work of the same name while it runs share it and its outcome."""
+        task: asyncio.Task[T] | None = self._shared.get(name)
+        if task is None:
+            task = self._shared[name] = asyncio.ensure_future(begin())
+            self._running.add(task)
+            task.add_done_callback(self._done)
+            task.add_done_callback(lambda _: self._shared.pop(name, None))
         return await asyncio.shield(task)
 
     def _done(self, task: asyncio.Task[object]) -> None:

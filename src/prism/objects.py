@@ -23,6 +23,7 @@ from .catalog.rows import Hint, ObjectRow, Refused, instant, microseconds
 from .continuation import Continuations
 from .digests import Digests, etag_of
 from .errors import ErrorCode, PrismError
+from .holding import new_promise
 from .keys import check_bucket, check_folder, check_key, check_prefix
 from .lifecycle import lifetime_seconds
 from .meta import Txn, View
@@ -45,7 +46,7 @@ from .model import (
 from .namespaces import Namespace, Namespaces
 from .reading import OpenObject, info_of
 from .recognition import settle
-from .writing import Flow, new_promise, streamed, write
+from .writing import Flow, streamed, write
 
 __all__ = ["ObjectStore", "OpenObject"]
 
@@ -299,7 +300,9 @@ async def put_object(
             sha256=digests.sha256,
         )
 
-    row = await write(space, promise, streamed(chunks, largest), digests, describe)
+    etag = declared.md5 if options.md5_etag else etag_of(promise.version_id)
+    transfer = streamed(chunks, largest, etag=etag, crc32c=declared.crc32c)
+    row = await write(space, promise, transfer, digests, describe)
     return info_of(space, bucket, key, row)
 
 
@@ -448,12 +451,13 @@ async def _copy_row(
 
     async def transfer(flow: Flow) -> Stored:
         if inside:
+            options = flow.options(etag=row.etag, crc32c=row.crc32c)
             return await flow.alongside(
-                space.store.copy(row.physical_key, row.store_etag, promise.physical_key, flow.options())
+                lambda: space.store.copy(row.physical_key, row.store_etag, promise.physical_key, options)
             )
         opened = await source_space.store.get(row.physical_key, None, row.store_etag)
         try:
-            return await streamed(aiter(opened.body), row.size_bytes)(flow)
+            return await streamed(aiter(opened.body), row.size_bytes, etag=row.etag, crc32c=row.crc32c)(flow)
         finally:
             await opened.body.aclose()
 

@@ -1,43 +1,59 @@
-"""What clients uploaded by URL: look for the bytes (HEAD), compare them with the promise, and commit what landed.
+"""What clients uploaded by URL: look for the bytes (HEAD), compare them with the promise, and take what landed.
 
 Reads, lists, writes and the janitor's verifier all come here, so a client's 200 is seen by the next read without any
-call back. What landed is taken in the order in which the store says it landed, and never before everything that landed
-earlier: after something was found, the key's other open promises are looked at again until nothing new is there.
+call back. Bytes under a final key are committed where they lie, those under a staging key by a copy, as often as other
+bytes lie there. What landed is taken in the order in which the store says it landed, and never before everything that
+landed earlier: after something was found, the key's other open promises are looked at again until nothing new is there.
+Nothing that landed is passed over: it is taken, refused for good, or the caller hears UPLOAD_PENDING.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
 
+import msgspec
+
+from . import staging
 from .blob.driver import BlobInfo
 from .catalog import objects as transitions
 from .catalog import uploads as promises
 from .catalog.objects import Facts, Superseded
 from .catalog.rows import ObjectRow, PromiseRow, Refused
-from .digests import etag_of
+from .catalog.staging import Again, Nothing, pair_of, same
+from .checking import Unlike, checked
 from .errors import ErrorCode, PrismError
 from .meta import Txn, View
-from .metadata import from_store
 from .namespaces import Namespace
 
-__all__ = ["Outcome", "settle", "settle_key", "verify"]
+__all__ = ["Landed", "Outcome", "look_at", "settle", "settle_key", "verify"]
 
+T = TypeVar("T")
+R = TypeVar("R")
 Outcome = ObjectRow | Superseded | Refused
 _ROUNDS = 40
+_AT_ONCE = 16
+
+
+class Landed(msgspec.Struct, frozen=True):
+    """Bytes of an upload that are there and as declared."""
+
+    upload: PromiseRow
+    info: BlobInfo
+    facts: Facts
 
 
 async def settle(space: Namespace, uploads: Sequence[PromiseRow]) -> bool:
-    """Look at each promise and commit what landed; says whether the caller's view of the catalog is out of date.
+    """Look at each promise and take what landed; says whether the caller's view of the catalog is out of date.
 
-    STORE_DOWN when a look failed, UPLOAD_PENDING when bytes were seen but could not be committed: the caller must not
-    go on as if they were not there. What landed but was refused (mark, precondition) is passed over and gone; what is
-    not as declared is passed over and stays invisible.
+    STORE_DOWN when a look failed, UPLOAD_PENDING when bytes were seen but could not be taken: the caller must not go on
+    as if they were not there. What landed but was refused (mark, precondition) is passed over and gone; what is not as
+    declared is passed over and stays invisible.
     """
-    found = await _look(space, uploads)
-    keys: dict[tuple[str, str], dict[str, BlobInfo]] = {}
-    for upload, info in found:
-        keys.setdefault((upload.bucket, upload.key), {})[upload.version_id] = info
-    for (bucket, key), landed in keys.items():
-        await settle_key(space, bucket, key, landed)
+    keys: dict[tuple[str, str], list[Landed]] = {}
+    for landed in await _look(space, uploads):
+        keys.setdefault((landed.upload.bucket, landed.upload.key), []).append(landed)
+    await _each(lambda place: settle_key(space, *place, keys[place]), list(keys))
     return bool(keys)
 
 
@@ -45,50 +61,87 @@ async def settle_key(
     space: Namespace,
     bucket: str,
     key: str,
-    landed: Mapping[str, BlobInfo],
+    landed: Sequence[Landed] = (),
     known: Mapping[str, Facts] | None = None,
 ) -> Mapping[str, Outcome]:
-    """Commit what landed of one key, given what was found so far, by version id; `known` are facts that a HEAD cannot
-    tell. Returns what became of each."""
-    seen = dict(landed)
-    uploads: Sequence[PromiseRow] = ()
+    """Take what landed of one key, given what was found so far; `known` are facts that a HEAD cannot tell, by version
+    id. Returns what became of each, by the version id of its promise."""
+    seen = {found.upload.version_id: found for found in landed}
+    outcomes: dict[str, Outcome] = {}
     for _ in range(_ROUNDS):
         uploads = await _open(space, bucket, key)
         fresh = await _look(space, [upload for upload in uploads if upload.version_id not in seen])
-        if not fresh:
-            break
-        seen |= {upload.version_id: info for upload, info in fresh}
-    else:
-        raise _pending()
-    arrived = [(seen[upload.version_id], upload) for upload in uploads if upload.version_id in seen]
-    outcomes: dict[str, Outcome] = {}
-    for info, upload in sorted(arrived, key=lambda pair: (pair[0].landed_at, pair[1].version_id)):
-        facts = (known or {}).get(upload.version_id) or facts_of(upload, info)
+        if fresh:
+            seen |= {found.upload.version_id: found for found in fresh}
+            continue
+        arrived = [seen[upload.version_id] for upload in uploads if upload.version_id in seen]
+        again = await _take_all(space, arrived, known or {}, outcomes)
+        if again is None:
+            return outcomes
+        del seen[again]
+    raise _pending()
+
+
+async def _take_all(
+    space: Namespace, arrived: Sequence[Landed], known: Mapping[str, Facts], outcomes: dict[str, Outcome]
+) -> str | None:
+    """Take what arrived in the order in which it landed, and note what became of it; the version id of the promise
+    that must be looked at again, if any."""
+    for landed in sorted(arrived, key=_landing):
+        version_id = landed.upload.version_id
+        facts = known.get(version_id) or landed.facts
         try:
-            outcomes[upload.version_id] = await _commit(space, upload, facts)
+            outcome = await _take(space, landed.upload, landed.info, facts)
         except PrismError as error:
             raise _pending() from error
-    return outcomes
+        if isinstance(outcome, Again):
+            return version_id
+        if not isinstance(outcome, Nothing):
+            outcomes[version_id] = outcome
+    return None
+
+
+def _landing(landed: Landed) -> tuple[datetime, str]:
+    return landed.facts.landed_at or landed.info.landed_at, landed.upload.version_id
 
 
 async def verify(space: Namespace, upload: PromiseRow) -> bool:
-    """The janitor's look at one promise: True when its bytes were there and as declared (then it is settled now)."""
+    """The janitor's look at one promise: True when something new was there and as declared (then it is settled now)."""
     return await settle(space, [upload])
 
 
-async def _look(space: Namespace, uploads: Sequence[PromiseRow]) -> list[tuple[PromiseRow, BlobInfo]]:
-    """HEAD each; those whose bytes are there and as declared."""
-    if not uploads:
-        return []
-    if len(uploads) == 1:
-        infos = [await space.store.head(uploads[0].physical_key)]
-    else:
-        infos = list(await asyncio.gather(*(space.store.head(upload.physical_key) for upload in uploads)))
-    return [
-        (upload, info)
-        for upload, info in zip(uploads, infos, strict=True)
-        if info is not None and _as_declared(upload, info)
-    ]
+async def look_at(space: Namespace, upload: PromiseRow) -> Landed | Unlike | None:
+    """HEAD one: what is new there, or that it is not as declared; None when nothing new is there."""
+    for _ in range(_ROUNDS):
+        if upload.upload is not None and upload.sealed is None:
+            return None
+        info = await space.store.head(upload.physical_key)
+        if info is None or (upload.way == "staging" and same(upload.taken, pair_of(info.etag, info.landed_at))):
+            return None
+        facts = await checked(space, upload, info)
+        if facts is not None:
+            return facts if isinstance(facts, Unlike) else Landed(upload, info, facts)
+    raise _pending()
+
+
+async def _look(space: Namespace, uploads: Sequence[PromiseRow]) -> list[Landed]:
+    """Look at each; those whose bytes are new and as declared."""
+    found = await _each(lambda upload: look_at(space, upload), uploads)
+    return [landed for landed in found if isinstance(landed, Landed)]
+
+
+async def _each(do: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
+    """Do it for all, some at once; the first failure comes out when all that had begun is over."""
+    if len(items) == 1:
+        return [await do(items[0])]
+    done: list[R] = []
+    for start in range(0, len(items), _AT_ONCE):
+        results = await asyncio.gather(*(do(item) for item in items[start : start + _AT_ONCE]), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            done.append(result)
+    return done
 
 
 async def _open(space: Namespace, bucket: str, key: str) -> Sequence[PromiseRow]:
@@ -98,7 +151,10 @@ async def _open(space: Namespace, bucket: str, key: str) -> Sequence[PromiseRow]
     return await space.meta.read(body)
 
 
-async def _commit(space: Namespace, upload: PromiseRow, facts: Facts) -> Outcome:
+async def _take(space: Namespace, upload: PromiseRow, info: BlobInfo, facts: Facts) -> Outcome | Nothing | Again:
+    if upload.way == "staging":
+        return await staging.take(space, upload, info, facts)
+
     async def body(tx: Txn) -> Outcome:
         return await transitions.commit(tx, space.rules, upload, facts, space.now())
 
@@ -109,21 +165,3 @@ def _pending() -> PrismError:
     return PrismError(
         ErrorCode.UPLOAD_PENDING, "an upload of this key has arrived but could not be recorded yet; try again"
     )
-
-
-def facts_of(upload: PromiseRow, info: BlobInfo) -> Facts:
-    """What a HEAD tells about landed bytes."""
-    return Facts(
-        size_bytes=info.size_bytes,
-        etag=etag_of(upload.version_id),
-        store_etag=info.etag,
-        content_type=upload.content_type or info.content_type or "application/octet-stream",
-        metadata=upload.metadata or from_store(info.metadata),
-        crc32c=upload.declared.crc32c,
-        sha256=upload.declared.sha256,
-        landed_at=info.landed_at,
-    )
-
-
-def _as_declared(upload: PromiseRow, info: BlobInfo) -> bool:
-    return upload.declared.size_bytes is None or upload.declared.size_bytes == info.size_bytes

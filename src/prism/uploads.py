@@ -30,7 +30,7 @@ from .model import Action, Caller, ObjectInfo, ObjectRef, PresignedURL, PutOptio
 from .namespaces import Namespace, Namespaces
 from .objects import put_object
 from .reading import info_of
-from .recognition import Outcome, settle, settle_key
+from .recognition import Landed, Outcome, settle, settle_key
 from .writing import capped
 
 __all__ = ["LONGEST", "UPLOAD_PARAMETER", "Uploads", "lasting_of"]
@@ -334,7 +334,8 @@ async def _taken(
         replaces=before,
     )
     name = promise.version_id
-    outcomes = await settle_key(space, promise.bucket, promise.key, {name: landed}, {name: facts})
+    found = Landed(promise, landed, facts)
+    outcomes = await settle_key(space, promise.bucket, promise.key, [found], {name: facts})
     return outcomes.get(name) or await _recognised(space, promise)
 
 

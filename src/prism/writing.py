@@ -6,8 +6,7 @@ Once the bytes are down the write runs to its end even if the caller leaves.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from datetime import timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 from . import recognition
 from .blob.driver import Stored, WriteOptions
@@ -18,48 +17,11 @@ from .catalog.rows import ObjectRow, PromiseRow, Refused
 from .digests import Digests
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
+from .holding import Hold, give_up, write_options
 from .meta import Txn
-from .metadata import for_store
-from .model import Declared, Precondition
 from .namespaces import Namespace
 
-__all__ = ["HOLD", "Flow", "capped", "new_promise", "streamed", "write"]
-
-HOLD = timedelta(seconds=60)
-"""How long a process's promise lets a write begin; renewed after a third of it while the body flows."""
-_NOTHING_DECLARED = Declared()
-_ALWAYS = Precondition()
-
-
-def new_promise(
-    space: Namespace,
-    bucket: str,
-    key: str,
-    *,
-    content_type: str,
-    metadata: Mapping[str, str],
-    ttl_seconds: int | None,
-    declared: Declared = _NOTHING_DECLARED,
-    precondition: Precondition = _ALWAYS,
-) -> PromiseRow:
-    """A process's promise for a fresh physical key, not yet made."""
-    now = space.now()
-    version_id = space.new_version_id()
-    return PromiseRow(
-        bucket=bucket,
-        key=key,
-        version_id=version_id,
-        physical_key=space.layout.physical(bucket, key, version_id),
-        kind="process",
-        created_at=now,
-        writable_until=now + HOLD,
-        dead=now + HOLD + space.rules.late_write,
-        content_type=content_type,
-        metadata=metadata,
-        ttl_seconds=ttl_seconds,
-        declared=declared,
-        precondition=precondition,
-    )
+__all__ = ["Flow", "capped", "streamed", "write"]
 
 
 async def write(
@@ -82,12 +44,14 @@ async def write(
     return await space.tasks.to_end(_finish(space, flow, facts))
 
 
-def streamed(chunks: AsyncIterator[bytes], max_bytes: int) -> Callable[["Flow"], Awaitable[Stored]]:
-    """The transfer of a caller's stream of at most `max_bytes`."""
+def streamed(
+    chunks: AsyncIterator[bytes], max_bytes: int, *, etag: str | None = None, crc32c: str | None = None
+) -> Callable[["Flow"], Awaitable[Stored]]:
+    """The transfer of a caller's stream of at most `max_bytes`; etag and checksum where they are known before."""
 
     async def transfer(flow: Flow) -> Stored:
         source = flow.watched(capped(chunks, max_bytes))
-        return await flow.space.store.put(flow.promise.physical_key, source, flow.options())
+        return await flow.space.store.put(flow.promise.physical_key, source, flow.options(etag=etag, crc32c=crc32c))
 
     return transfer
 
@@ -107,10 +71,15 @@ class Flow:
 
     def __init__(self, space: Namespace, promise: PromiseRow, digests: Digests) -> None:
         self.space = space
-        self.promise = promise
         self.digests = digests
+        self._hold = Hold(space, promise)
         self.ended = False
         self.reserved = asyncio.ensure_future(self._reserve())
+
+    @property
+    def promise(self) -> PromiseRow:
+        """As it stands."""
+        return self._hold.promise
 
     async def _reserve(self) -> list[PromiseRow]:
         failpoint("objects.put.before_promise")
@@ -122,39 +91,21 @@ class Flow:
         failpoint("objects.put.after_promise")
         return others
 
-    def options(self) -> WriteOptions:
-        """What the store is told: where to stop until the promise stands, and who looks at the bytes."""
-        promise = self.promise
-        return WriteOptions(
-            content_type=promise.content_type,
-            metadata=for_store(promise.key, promise.version_id, promise.metadata),
-            create_only=True,
-            gate=self.gate,
-            observe=self.digests.update,
-        )
+    def options(self, *, etag: str | None = None, crc32c: str | None = None) -> WriteOptions:
+        """What the store is told: where to stop until the promise stands, who looks at the bytes, and what is known."""
+        return write_options(self.promise, self.gate, observe=self.digests.update, etag=etag, crc32c=crc32c)
 
     async def gate(self) -> None:
         """Nothing becomes visible before the promise is durable, after its time, or with bytes other than declared."""
         await asyncio.shield(self.reserved)
-        await self.renew()
-        if self.space.now() >= self.promise.writable_until:
-            raise PrismError(ErrorCode.STORE_DOWN, "the store did not take the bytes in time; nothing was stored")
+        await self._hold.gate()
         if self.ended:
             self.digests.check(self.promise.declared)
 
-    async def alongside(self, work: Coroutine[object, object, Stored]) -> Stored:
+    async def alongside(self, work: Callable[[], Coroutine[object, object, Stored]]) -> Stored:
         """Await the store's own work, in which no chunk passes by, keeping the promise alive meanwhile."""
-        task = asyncio.ensure_future(work)
-        try:
-            while not task.done():
-                await asyncio.wait({task}, timeout=(HOLD / 3).total_seconds())
-                if not task.done():
-                    await self.renew()
-            return task.result()
-        except BaseException:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            raise
+        await asyncio.shield(self.reserved)
+        return await self._hold.alongside(work())
 
     async def watched(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The caller's chunks on their way to the store, keeping the promise alive."""
@@ -168,28 +119,18 @@ class Flow:
         """Move the deadline when a third of the hold is over; a promise that was refused ends the body early."""
         if self.reserved.done():
             self.reserved.result()
-        now = self.space.now()
-        if now < self.promise.writable_until - HOLD * 2 / 3:
-            return
-        await asyncio.shield(self.reserved)
-
-        async def body(tx: Txn) -> PromiseRow:
-            return await promises.renew(tx, self.space.rules, self.promise, now + HOLD)
-
-        self.promise = await self.space.meta.transact(self.space.name, body)
+        if self._hold.due:
+            await asyncio.shield(self.reserved)
+            await self._hold.renew()
 
 
 async def _give_up(space: Namespace, flow: Flow) -> None:
-    """Condemn what was promised. Should the catalog be down as well, the janitor breaks the promise when it is dead."""
+    """Condemn what was promised, if it was."""
     try:
         await flow.reserved
-
-        async def body(tx: Txn) -> bool:
-            return await promises.abandon(tx, space.rules, flow.promise, space.now())
-
-        await space.meta.transact(space.name, body)
     except PrismError:
         return
+    await give_up(space, flow.promise)
 
 
 async def _finish(space: Namespace, flow: Flow, facts: Facts) -> ObjectRow:

@@ -20,7 +20,7 @@ from prism.meta import Txn
 from prism.model import Declared
 from prism.workers.duty import Hold
 from prism.workers.janitor import Janitor, Report
-from prism.writing import new_promise
+from prism.holding import new_promise
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ from .rows import (
     promise_key,
     versions_of,
 )
-from .uploads import close, open_uploads, require_bucket
+from .uploads import close, condemn_promised, leave_over, open_uploads, require_bucket
 from .usage import count
 
 __all__ = [
@@ -51,16 +51,18 @@ __all__ = [
     "is_alive",
     "look",
     "matches",
+    "overtaken",
+    "swap",
     "unlink",
     "whole_second",
 ]
 
-
-class Facts(Frozen, frozen=True, kw_only=True):
 _ADOPTED_KEPT = timedelta(minutes=5)
 """How long the garbage row of adopted bytes outlives their unlink: more than a janitor's lease and a request to the
 store, so that no late deletion meets bytes that somebody put there again and that an import took up."""
 
+
+class Facts(Frozen, frozen=True, kw_only=True):
     """What is known of bytes that have landed, beside what their promise says."""
 
     size_bytes: int
@@ -164,10 +166,25 @@ async def commit(
     promise = decode(PromiseRow, promise_value)
     space = NamespaceRow() if space_value is None else decode(NamespaceRow, space_value)
     mark = await newest(tx, space, rules.namespace, promise.bucket, promise.key)
-    refusal = await _refusal(tx, rules, promise, current, mark, now)
+    refusal = await overtaken(tx, rules, promise, mark, now)
     if refusal is not None:
         return refusal
-    row = _row(rules, promise, facts, space.deletions, now)
+    return await swap(tx, rules, promise, current, mark, facts, now, generation=space.deletions)
+
+
+async def swap(
+    tx: Txn,
+    rules: Rules,
+    promise: PromiseRow,
+    current: ObjectRow | None,
+    mark: int,
+    facts: Facts,
+    now: datetime,
+    *,
+    generation: int,
+) -> ObjectRow | Superseded | Refused:
+    """The last steps of a commit, for a promise that stands: what landed later, the precondition, the swap."""
+    row = _row(rules, promise, facts, generation, now)
     if current is not None and current.generation >= mark and _landed_later(current, row, facts.replaces):
         return await _supersede(tx, rules, promise, row, now)
     alive = current if current is not None and is_alive(current, mark, now) else None
@@ -187,9 +204,7 @@ _NO_BUCKET = Refused(code=ErrorCode.BUCKET_NOT_FOUND, message="the bucket was de
 _UNMET = Refused(code=ErrorCode.PRECONDITION_FAILED, message="the current object does not meet the precondition")
 
 
-async def _refusal(
-    tx: Txn, rules: Rules, promise: PromiseRow, current: ObjectRow | None, mark: int, now: datetime
-) -> Refused | None:
+async def overtaken(tx: Txn, rules: Rules, promise: PromiseRow, mark: int, now: datetime) -> Refused | None:
     """What a deletion of the folder or the bucket since the promise does to it."""
     if mark > promise.generation:
         return _refuse(tx, rules, promise, now, _OVERTAKEN)
@@ -204,15 +219,8 @@ def _refuse(tx: Txn, rules: Rules, promise: PromiseRow, now: datetime, why: Refu
     412, unless a deletion took them."""
     purged = why is not _UNMET
     close(tx, rules, promise)
-    condemn(
-        tx,
-        rules,
-        promise.physical_key,
-        dead=promise.dead,
-        now=now,
-        reason="purged" if purged else "refused",
-        grace=timedelta(0) if promise.kind == "client" and not purged else None,
-    )
+    grace = timedelta(0) if promise.kind == "client" and not purged else None
+    condemn_promised(tx, rules, promise, now, "purged" if purged else "refused", grace)
     return why
 
 
@@ -328,6 +336,12 @@ def drop_dead(tx: Txn, rules: Rules, at: Key, row: ObjectRow | None, now: dateti
 
 
 def _release(tx: Txn, rules: Rules, row: ObjectRow, now: datetime, reason: str, grace: timedelta | None) -> None:
+    """The row goes, and with it its bytes, unless they are adopted ones that are not Prism's own."""
+    count(tx, rules.namespace, row, -1)
+    if row.adopted:
+        tx.clear(adoption_key(rules.namespace, row.physical_key))
+    if row.adopted and not row.own:
+        return
     condemn(
         tx,
         rules,
@@ -336,14 +350,9 @@ def _release(tx: Txn, rules: Rules, row: ObjectRow, now: datetime, reason: str, 
         now=now,
         reason=reason,
         grace=grace,
-    """The row goes, and with it its bytes, unless they are adopted ones that are not Prism's own."""
-    count(tx, rules.namespace, row, -1)
-    if row.adopted:
-        tx.clear(adoption_key(rules.namespace, row.physical_key))
-    if row.adopted and not row.own:
-        return
         size_bytes=row.size_bytes,
         store_etag=row.store_etag,
+        pinned=row.adopted,
     )
 
 
@@ -351,7 +360,6 @@ async def unlink(
     tx: Txn,
     rules: Rules,
     bucket: str,
-        pinned=row.adopted,
     key: str,
     now: datetime,
     precondition: Precondition,
@@ -359,7 +367,8 @@ async def unlink(
 ) -> Unlinked | Unsettled | Refused:
     """Remove the object. Open client promises other than the `settled` version ids must be looked at first."""
     await require_bucket(tx, rules, bucket)
-    unsettled = [row for row in await open_uploads(tx, rules, bucket, key) if row.version_id not in settled]
+    uploads = await open_uploads(tx, rules, bucket, key)
+    unsettled = [row for row in uploads if row.version_id not in settled]
     if unsettled:
         return Unsettled(unsettled)
     space = await namespace_row(tx, rules.namespace)
@@ -374,6 +383,9 @@ async def unlink(
     kept = await _retire(tx, rules, bucket, key, current, mark, now, reason="deleted")
     if kept:
         await _keep(tx, rules, bucket, key, None, now, space.deletions)
+    for upload in uploads:
+        if upload.taken is not None:
+            leave_over(tx, rules, upload, now)
     if alive is not None:
         announce(tx, rules, "object.deleted", bucket, key, now, version_id=alive.version_id)
     return Unlinked(deleted=alive is not None)

@@ -111,10 +111,12 @@ class VersionRow(Row, frozen=True, kw_only=True):
 
 
 class Taken(Row, frozen=True, kw_only=True):
-    """Bytes of a staging key that were taken already: what lies there with the same pair is nothing new."""
+    """Bytes of a staging key that were looked at already: what lies there with the same pair is nothing new."""
 
     etag: str
     landed_at: datetime
+    version_id: str = ""
+    """What they became; empty when a precondition refused them."""
 
 
 class Sealed(Row, frozen=True, kw_only=True):
@@ -137,7 +139,7 @@ class PromiseRow(Row, frozen=True, kw_only=True):
     physical_key: str
     kind: Literal["process", "client"]
     bound: bool = False
-    """The URL works once and its bytes stay where they land; a second use is refused, not a new write."""
+    """It is one upload's own: no other URL shares it, and one through Prism works once (a second use is refused)."""
     created_at: datetime
     writable_until: datetime
     dead: datetime
@@ -155,7 +157,11 @@ class PromiseRow(Row, frozen=True, kw_only=True):
     held: tuple[Bindable, ...] = ()
     """What the store itself holds the sender to; what else was declared is checked when the bytes are recognised."""
     taken: Taken | None = None
-    """What was last taken from a staging key."""
+    """What was last taken from a staging key; of a recognition copy's promise: what had been taken before it."""
+    unlike: Taken | None = None
+    """What lies there was read and is not as declared."""
+    leftover: bool = False
+    """The object that came of what was taken was deleted: those staging bytes go before the promise's time."""
     copy_of: str | None = None
     """Of a recognition copy's own promise: the version id of the staging promise whose bytes it takes."""
     upload: str | None = None
@@ -189,12 +195,6 @@ class Condemned(Row, frozen=True, kw_only=True):
     """Only bytes with `store_etag` are deleted: others may write this key."""
 
 
-class MarkRow(Row, frozen=True, kw_only=True):
-    """A folder was deleted when the namespace's deletion counter rose to `counter`."""
-
-    counter: int
-    at: datetime
-
 class AdoptionRow(Row, frozen=True, kw_only=True):
     """Foreign bytes that an import takes up, and afterwards the hint to the object whose row may name them."""
 
@@ -209,6 +209,12 @@ class CursorRow(Row, frozen=True, kw_only=True):
     after: str
     began_at: datetime
 
+
+class MarkRow(Row, frozen=True, kw_only=True):
+    """A folder was deleted when the namespace's deletion counter rose to `counter`."""
+
+    counter: int
+    at: datetime
 
 
 class NamespaceRow(Row, frozen=True, kw_only=True):
@@ -354,8 +360,6 @@ def outbox_prefix(namespace: str) -> Key:
     return (namespace, "x")
 
 
-def lease_key(namespace: str, name: str) -> Key:
-    return (namespace, "l", name)
 def adoption_key(namespace: str, physical_key: str) -> Key:
     return (namespace, "a", physical_key)
 
@@ -364,3 +368,5 @@ def cursor_key(namespace: str, name: str) -> Key:
     return (namespace, "i", name)
 
 
+def lease_key(namespace: str, name: str) -> Key:
+    return (namespace, "l", name)

@@ -18,6 +18,7 @@ from .rows import (
     PromiseRow,
     Refused,
     Rules,
+    Taken,
     bucket_key,
     counter_key,
     decode,
@@ -32,11 +33,15 @@ from .rows import (
 
 __all__ = [
     "abandon",
+    "amend",
     "break_due",
     "close",
+    "condemn_promised",
     "due",
     "find",
     "find_upload",
+    "found_unlike",
+    "leave_over",
     "looked_at",
     "open_uploads",
     "overdue_writers",
@@ -46,6 +51,7 @@ __all__ = [
     "renew",
     "require_bucket",
     "standing",
+    "store",
 ]
 
 _FIRST_LOOK = timedelta(seconds=60)
@@ -75,10 +81,13 @@ async def promise(tx: Txn, rules: Rules, wanted: PromiseRow) -> list[PromiseRow]
 
 
 async def promise_url(tx: Txn, rules: Rules, wanted: PromiseRow) -> PromiseRow:
-    """Make a client's promise for a URL. Where the key has as many open ones as it may have, a URL that works more than
-    once shares the one of the same declaration that would end first, which is renewed; returns the promise to name."""
+    """Make a client's promise for a URL; returns the promise to name.
+
+    A URL that works more than once shares an open promise of the same declaration, which is renewed: of a staging key
+    always (one key, however often it is signed), else where the key has as many open ones as it may have.
+    """
     others = await open_uploads(tx, rules, wanted.bucket, wanted.key)
-    if len(others) >= rules.max_open_uploads and not wanted.bound:
+    if not wanted.bound and (wanted.way == "staging" or len(others) >= rules.max_open_uploads):
         for other in sorted(others, key=lambda row: row.writable_until):
             if _says_the_same(other, wanted) and not isinstance(await standing(tx, rules, other), Refused):
                 return await renew(tx, rules, other, max(other.writable_until, wanted.writable_until))
@@ -103,7 +112,13 @@ async def _make(tx: Txn, rules: Rules, wanted: PromiseRow, others: Sequence[Prom
 
 
 def _says_the_same(one: PromiseRow, other: PromiseRow) -> bool:
-    return (one.bound, one.content_type, one.ttl_seconds) == (other.bound, other.content_type, other.ttl_seconds)
+    return _declaration(one) == _declaration(other)
+
+
+def _declaration(row: PromiseRow) -> tuple[object, ...]:
+    """What a promise says of its bytes alone."""
+    said = (row.content_type, row.metadata, row.ttl_seconds, row.declared, row.precondition)
+    return (row.bound, row.way, row.held, row.upload, *said)
 
 
 def _index(tx: Txn, rules: Rules, row: PromiseRow) -> None:
@@ -150,8 +165,40 @@ async def renew(tx: Txn, rules: Rules, known: PromiseRow, writable_until: dateti
         raise PrismError(row.code, row.message)
     dead = row.dead + (writable_until - row.writable_until)
     later = msgspec.structs.replace(row, writable_until=writable_until, dead=dead)
-    tx.set(promise_key(rules.namespace, later), encode(later))
+    store(tx, rules, later)
     return later
+
+
+async def amend(tx: Txn, rules: Rules, known: PromiseRow, **fields: object) -> PromiseRow:
+    """More is known of the upload than when it was promised (the store's name of it, the declaration). Errors: as
+    `renew`."""
+    row = await standing(tx, rules, known)
+    if isinstance(row, Refused):
+        raise PrismError(row.code, row.message)
+    row = msgspec.structs.replace(row, **fields)
+    store(tx, rules, row)
+    return row
+
+
+async def found_unlike(tx: Txn, rules: Rules, known: PromiseRow, pair: Taken) -> None:
+    """What lies under the promised key was read and is not as declared: nobody needs to read it again."""
+    row = await find(tx, rules, known)
+    if row is not None:
+        store(tx, rules, msgspec.structs.replace(row, unlike=pair))
+
+
+def leave_over(tx: Txn, rules: Rules, row: PromiseRow, now: datetime) -> None:
+    """The object that came of a staging key is deleted: what was taken there goes at the verifier's next look."""
+    if row.due is not None:
+        tx.clear(due_key(rules.namespace, row, row.due))
+    row = msgspec.structs.replace(row, leftover=True, due=now)
+    store(tx, rules, row)
+    _index(tx, rules, row)
+
+
+def store(tx: Txn, rules: Rules, row: PromiseRow) -> None:
+    """Write the promise as it is now; its `due` must be what it was."""
+    tx.set(promise_key(rules.namespace, row), encode(row))
 
 
 def close(tx: Txn, rules: Rules, row: PromiseRow) -> None:
@@ -170,8 +217,24 @@ async def abandon(tx: Txn, rules: Rules, known: PromiseRow, now: datetime, reaso
     if row is None:
         return False
     close(tx, rules, row)
-    condemn(tx, rules, row.physical_key, dead=row.dead, now=now, reason=reason)
+    condemn_promised(tx, rules, row, now, reason)
     return True
+
+
+def condemn_promised(
+    tx: Txn, rules: Rules, row: PromiseRow, now: datetime, reason: str, grace: timedelta | None = None
+) -> None:
+    """The bytes of a promise that ends, and whatever upload in parts its writer or its client may have begun."""
+    condemn(
+        tx,
+        rules,
+        row.physical_key,
+        dead=row.dead,
+        now=now,
+        reason=reason,
+        grace=grace,
+        unfinished=row.way == "prism" or row.upload is not None,
+    )
 
 
 async def break_due(tx: Txn, rules: Rules, known: PromiseRow, looked: datetime | None, now: datetime) -> Refused | None:
@@ -183,7 +246,7 @@ async def break_due(tx: Txn, rules: Rules, known: PromiseRow, looked: datetime |
     if now < row.dead or (row.kind == "client" and (looked is None or looked < row.dead)):
         return Refused(code=ErrorCode.UPLOAD_PENDING, message="the promise may still be kept")
     close(tx, rules, row)
-    condemn(tx, rules, row.physical_key, dead=row.dead, now=now, reason="broken", grace=timedelta(0))
+    condemn_promised(tx, rules, row, now, "broken", timedelta(0))
     return None
 
 
@@ -196,14 +259,14 @@ async def due(view: View, namespace: str, now: datetime, limit: int) -> list[Pro
 
 
 async def looked_at(tx: Txn, rules: Rules, known: PromiseRow, now: datetime) -> None:
-    """Nothing had landed yet: look again after as long as the promise is old, at the latest when it is dead."""
+    """Nothing new had landed: look again after as long as the promise is old, at the latest when it is dead."""
     row = await find(tx, rules, known)
     if row is None or row.due is None:
         return
     tx.clear(due_key(rules.namespace, row, row.due))
     again = min(row.dead, now + max(_FIRST_LOOK, now - row.created_at)) if now < row.dead else now + _FIRST_LOOK
-    row = msgspec.structs.replace(row, due=again)
-    tx.set(promise_key(rules.namespace, row), encode(row))
+    row = msgspec.structs.replace(row, due=again, leftover=row.leftover and row.taken != known.taken)
+    store(tx, rules, row)
     _index(tx, rules, row)
 
 
