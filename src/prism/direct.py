@@ -37,6 +37,7 @@ __all__ = [
     "declare",
     "give_up",
     "promise",
+    "promise_here",
     "promise_staging",
     "sign",
     "standing",
@@ -78,6 +79,13 @@ async def promise_staging(space: Namespace, bucket: str, key: str, until: dateti
     """A promise for a URL that may write as often as its holder likes, shared by all such URLs of the same declaration.
     Errors: as `promise`."""
     return await _promise(space, _wanted(space, bucket, key, until, options, "staging", bound=False))
+
+
+async def promise_here(
+    space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions, *, once: bool
+) -> PromiseRow:
+    """A promise for a URL to Prism's own S3 API; `once`: it is of no use for a second body. Errors: as `promise`."""
+    return await _promise(space, _wanted(space, bucket, key, until, options, "prism", bound=once))
 
 
 async def sign(space: Namespace, upload: PromiseRow, now: datetime, lasting_seconds: int) -> Signed:
@@ -127,7 +135,7 @@ def _wanted(
     key: str,
     until: datetime,
     options: PutOptions,
-    way: Literal["store", "staging"],
+    way: Literal["prism", "store", "staging"],
     *,
     bound: bool,
     part_size_bytes: int | None = None,
@@ -160,7 +168,7 @@ def _wanted(
         part_size_bytes=part_size_bytes,
     )
     aside = {"create_only", "metadata"} if way == "staging" else set[str]()
-    said: Sequence[Bindable] = () if in_parts else ("create_only", *_said(row))
+    said: Sequence[Bindable] = () if in_parts or way == "prism" else ("create_only", *_said(row))
     held = tuple(name for name in said if name in able.binds and name not in aside)
     dead = until + space.rules.clock_skew + _longest_transfer(space, row, held) + space.rules.late_write
     return msgspec.structs.replace(row, held=held, dead=dead)

@@ -1,8 +1,9 @@
 """Presigned transfers: a promise first, then a URL that carries it; and keeping that promise when the body arrives.
 
-A presigned PUT of a local or memory namespace points to Prism's own S3 API and names its promise (`x-prism-upload`) in
-the signed query; the first complete body keeps that promise, a further one is an ordinary put. A URL is bound, so that
-it works once, when more was declared than an ordinary put through it could know of.
+Where the store signs, a GET reads the object's very bytes from it and a PUT writes to a staging key. Else (local,
+memory) a presigned PUT points to Prism's own S3 API and names its promise (`x-prism-upload`) in the signed query; the
+first complete body keeps that promise, a further one is an ordinary put. Such a URL is bound, so that it works once,
+when more was declared than an ordinary put through it could know of. DELETE always comes to Prism.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,22 +11,22 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from . import reading
+from . import direct, reading
 from .access import Access
-from .blob.driver import AlreadyExists, Stored, WriteOptions
+from .blob.driver import AlreadyExists, Signed, Stored
 from .blob.sigv4 import Credential, presign
 from .catalog import objects as transitions
 from .catalog import purge
 from .catalog import uploads as promises
 from .catalog.objects import Facts, Superseded
-from .catalog.rows import PromiseRow, Refused
+from .catalog.rows import ObjectRow, PromiseRow, Refused
 from .digests import Digests, etag_of
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
+from .holding import write_options
 from .keys import check_key
-from .lifecycle import lifetime_seconds
-from .meta import Txn, View
-from .metadata import check_metadata, for_store
+from .meta import View
+from .metadata import check_metadata
 from .model import Action, Caller, ObjectInfo, ObjectRef, PresignedURL, PutOptions
 from .namespaces import Namespace, Namespaces
 from .objects import put_object
@@ -40,6 +41,7 @@ LONGEST = timedelta(seconds=3600)
 UPLOAD_PARAMETER = "x-prism-upload"
 _ACTIONS = {"GET": Action.PRESIGN_GET, "PUT": Action.PRESIGN_PUT, "DELETE": Action.PRESIGN_DELETE}
 _BOUND = "b-"
+_SAID_TYPE, _SAID_DISPOSITION = "response-content-type", "response-content-disposition"
 
 
 class Uploads:
@@ -73,29 +75,60 @@ class Uploads:
             space = self._namespaces.get(ref.namespace)
             lasting = lasting_of(expires_in)
             check_key(ref.key)
-            query: dict[str, str] = {}
-            headers: dict[str, str] = {}
             bucket, now = space.bucket(ref.bucket), space.now().replace(microsecond=0)
             if method == "GET":
-                lasting = await _readable_for(space, bucket, ref.key, lasting, now)
-                query = _overrides(response_content_type, response_content_disposition)
+                row = await reading.current(space, bucket, ref.key)
+                lasting = lasting if row.expires_at is None else min(lasting, row.expires_at - now)
+                said = _overrides(response_content_type, response_content_disposition)
+                url = await self._to_read(space, bucket, ref.key, row, now, lasting, said)
             elif method == "PUT":
-                upload = await _promise(space, bucket, ref.key, now + lasting, options or PutOptions())
-                query, headers = _carried(upload)
+                upload, url = await self._to_write(space, bucket, ref.key, now, lasting, options or PutOptions())
                 operation.detail["version_id"] = upload.version_id
             else:
                 await _require_bucket(space, bucket)
+                url = self.sign_here(space, method, f"/{bucket}/{ref.key}", now, lasting, {})
             operation.detail["expires_in_seconds"] = str(lasting // timedelta(seconds=1))
-            return self.sign_here(space, method, f"/{bucket}/{ref.key}", now, lasting, query, headers)
+            return url
+
+    async def _to_read(
+        self,
+        space: Namespace,
+        bucket: str,
+        key: str,
+        row: ObjectRow,
+        now: datetime,
+        lasting: timedelta,
+        said: Mapping[str, str],
+    ) -> PresignedURL:
+        """From the store itself where it signs: those very bytes, which outlive the URL unless they are deleted."""
+        if not space.store.capabilities.sign:
+            return self.sign_here(space, "GET", f"/{bucket}/{key}", now, lasting, said)
+        content_type, disposition = said.get(_SAID_TYPE), said.get(_SAID_DISPOSITION)
+        seconds = lasting // timedelta(seconds=1)
+        signed = await space.store.sign_get(row.physical_key, now, seconds, content_type, disposition)
+        return _from_store(signed, "GET", now + lasting)
+
+    async def _to_write(
+        self, space: Namespace, bucket: str, key: str, now: datetime, lasting: timedelta, options: PutOptions
+    ) -> tuple[PromiseRow, PresignedURL]:
+        """To a staging key of the store where it signs."""
+        if not space.store.capabilities.sign:
+            once = options != PutOptions(content_type=options.content_type)
+            upload = await direct.promise_here(space, bucket, key, now + lasting, options, once=once)
+            return upload, self.sign_once(space, upload, now, lasting)
+        upload = await direct.promise_staging(space, bucket, key, now + lasting, options)
+        signed = await direct.sign(space, upload, now, lasting // timedelta(seconds=1))
+        return upload, _from_store(signed, "PUT", now + lasting)
 
     async def promise_once(
         self, space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions
     ) -> PromiseRow:
         """A promise for a URL of `sign_once`, for a caller that was let in already."""
-        return await _promise(space, bucket, key, until, options, bound=True)
+        return await direct.promise_here(space, bucket, key, until, options, once=True)
 
     def sign_once(self, space: Namespace, upload: PromiseRow, now: datetime, lasting: timedelta) -> PresignedURL:
-        """A URL to Prism's own S3 API that works once and takes nothing but what was declared."""
+        """A URL to Prism's own S3 API that takes nothing but what was declared, and works once when the promise says
+        so."""
         query, headers = _carried(upload)
         return self.sign_here(space, "PUT", f"/{upload.bucket}/{upload.key}", now, lasting, query, headers)
 
@@ -156,14 +189,12 @@ def lasting_of(expires_in: timedelta | None) -> timedelta:
 
 
 def _overrides(content_type: str | None, disposition: str | None) -> dict[str, str]:
-    named = {"response-content-type": content_type, "response-content-disposition": disposition}
+    named = {_SAID_TYPE: content_type, _SAID_DISPOSITION: disposition}
     return {name: value for name, value in named.items() if value}
 
 
-async def _readable_for(space: Namespace, bucket: str, key: str, lasting: timedelta, now: datetime) -> timedelta:
-    """The object must be there, and its URL, signed at the whole second `now`, does not outlive it."""
-    row = await reading.current(space, bucket, key)
-    return lasting if row.expires_at is None else min(lasting, row.expires_at - now)
+def _from_store(signed: Signed, method: str, expires_at: datetime) -> PresignedURL:
+    return PresignedURL(url=signed.url, method=method, expires_at=expires_at, headers=signed.headers)
 
 
 async def _require_bucket(space: Namespace, bucket: str) -> None:
@@ -177,38 +208,6 @@ def _carried(upload: PromiseRow) -> tuple[dict[str, str], dict[str, str]]:
     """Query and headers that bind a URL to its promise."""
     query = {UPLOAD_PARAMETER: (_BOUND if upload.bound else "") + upload.version_id}
     return query, {"content-type": upload.content_type} if upload.content_type else {}
-
-
-async def _promise(
-    space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions, *, bound: bool = False
-) -> PromiseRow:
-    """A client's promise, durable when this returns; its body may begin before `until`."""
-    check_metadata(options.metadata, options.content_type, space.limits.metadata_bytes)
-    version_id = space.new_version_id()
-    wanted = PromiseRow(
-        bucket=bucket,
-        key=key,
-        version_id=version_id,
-        physical_key=space.layout.physical(bucket, key, version_id),
-        kind="client",
-        bound=bound or options != PutOptions(content_type=options.content_type),
-        created_at=space.now(),
-        writable_until=until,
-        dead=until + space.rules.clock_skew + space.rules.max_transfer + space.rules.late_write,
-        content_type=options.content_type,
-        metadata=options.metadata,
-        ttl_seconds=lifetime_seconds(space.config, options.ttl, options.no_expiration),
-        declared=options.declared,
-        precondition=options.precondition,
-    )
-
-    async def body(tx: Txn) -> PromiseRow:
-        return await promises.promise_url(tx, space.rules, wanted)
-
-    failpoint("uploads.presign.before_promise")
-    made = await space.meta.transact(space.name, body, promises.promise_reads(space.rules))
-    failpoint("uploads.presign.after_promise")
-    return made
 
 
 async def _find(space: Namespace, bucket: str, key: str, upload_id: str) -> tuple[PromiseRow | None, str | None]:
@@ -254,14 +253,9 @@ async def _keep(
     )
     check_metadata(promise.metadata, promise.content_type, space.limits.metadata_bytes)
     digests = Digests(md5=True, sha256=(promise.declared.sha256 or options.declared.sha256) is not None)
-    write_options = WriteOptions(
-        content_type=promise.content_type,
-        metadata=for_store(promise.key, promise.version_id, promise.metadata),
-        gate=_gate(space, promise, digests, options),
-        observe=digests.update,
-    )
+    wanted = write_options(promise, _gate(space, promise, digests, options), observe=digests.update)
     try:
-        stored = await space.store.put(promise.physical_key, capped(chunks, space.largest_bytes), write_options)
+        stored = await space.store.put(promise.physical_key, capped(chunks, space.largest_bytes), wanted)
     except AlreadyExists as error:
         if upload.bound:
             raise _used() from error

@@ -2,25 +2,30 @@
 
 Before anything is deleted the process's clock is compared with the store's; when they differ by more than the allowed
 skew nothing is deleted until they agree. A key that the store refuses to delete is put off and does not hold up the
-others.
+others. Where a promise ended, uploads in parts that its writer or client left open are aborted first. Keys that others
+may write are deleted only while they hold the bytes that were condemned.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
+from ..blob.driver import EtagMismatch
 from ..catalog import garbage
 from ..catalog.garbage import Due
+from ..catalog.rows import PromiseRow
 from ..errors import ErrorCode, PrismError
 from ..failpoints import failpoint
 from ..meta import Txn, View
 from ..namespaces import Namespace
 from .duty import Duty
 
-__all__ = ["clock_difference", "delete_due"]
+__all__ = ["clock_difference", "delete_due", "delete_leftovers"]
 
 _AT_ONCE = 4
 _CALL_KEYS = 1000
+_SINGLY_AT_ONCE = 16
 _PUT_OFF = timedelta(seconds=60)
 
 
@@ -69,9 +74,8 @@ async def _delete(duty: Duty, part: Sequence[Due]) -> None:
     """One call to the store, and what it achieved."""
     failpoint("janitor.before_delete")
     started_at = duty.now()
-    results = await duty.space.store.delete_many([item.physical_key for item in part])
+    refused = await _deleted(duty.space, part)
     failpoint("janitor.after_delete")
-    refused = {result.key: result.error for result in results if result.error is not None}
     gone = [item for item in part if item.physical_key not in refused]
 
     async def body(tx: Txn) -> int:
@@ -90,3 +94,58 @@ async def _delete(duty: Duty, part: Sequence[Due]) -> None:
         if not gone:
             raise error
         duty.tally.failed("delete", error)
+
+
+async def _deleted(space: Namespace, part: Sequence[Due]) -> Mapping[str, Exception]:
+    """Delete each; why not, for those that the store refused."""
+    refused = await _singly([item for item in part if _open_parts(space, item)], lambda item: _abort(space, item))
+    part = [item for item in part if item.physical_key not in refused]
+    pinned = [item for item in part if item.row.pinned]
+    refused |= await _singly(pinned, lambda item: _delete_pinned(space, item.physical_key, item.row.store_etag))
+    if plain := [item.physical_key for item in part if not item.row.pinned]:
+        results = await space.store.delete_many(plain)
+        refused |= {result.key: result.error for result in results if result.error is not None}
+    return refused
+
+
+async def _singly(items: Sequence[Due], do: Callable[[Due], Awaitable[None]]) -> dict[str, Exception]:
+    """Do it for each, some at once; why not, for those that failed."""
+    failed: dict[str, Exception] = {}
+    for start in range(0, len(items), _SINGLY_AT_ONCE):
+        some = items[start : start + _SINGLY_AT_ONCE]
+        for item, result in zip(some, await asyncio.gather(*map(do, some), return_exceptions=True), strict=True):
+            if isinstance(result, Exception):
+                failed[item.physical_key] = result
+            elif result is not None:
+                raise result
+    return failed
+
+
+def _open_parts(space: Namespace, item: Due) -> bool:
+    return item.row.unfinished and space.store.capabilities.multipart
+
+
+async def _abort(space: Namespace, item: Due) -> None:
+    """Forget what was begun in parts under the key."""
+    for upload in await space.store.open_multiparts(item.physical_key):
+        await space.store.abort_multipart(upload.key, upload.upload)
+    failpoint("janitor.after_abort")
+
+
+async def _delete_pinned(space: Namespace, physical_key: str, etag: str | None) -> None:
+    """Delete those very bytes; what others wrote there since stays."""
+    with suppress(EtagMismatch):
+        await space.store.delete_if(physical_key, etag or "")
+
+
+async def delete_leftovers(space: Namespace, promises: Sequence[PromiseRow]) -> None:
+    """Staging bytes whose object was deleted go before their promise's time, where the store can spare those that came
+    by the same URL since; elsewhere they stay until it is dead. They are referenced by nobody, so no clock is asked."""
+    if not space.store.capabilities.conditional_delete:
+        return
+    for start in range(0, len(promises), _SINGLY_AT_ONCE):
+        some = [(row, row.taken) for row in promises[start : start + _SINGLY_AT_ONCE] if row.leftover]
+        work = [_delete_pinned(space, row.physical_key, taken.etag) for row, taken in some if taken is not None]
+        for result in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, PrismError):
+                raise result

@@ -1,7 +1,8 @@
 """Promises that are due: clients' are looked at (HEAD) and kept, put off or broken; dead writers' are broken.
 
 A client's promise is broken only after a look that was started at or after its death. A look that failed puts the
-promise off like one that found nothing, so that one unreachable key does not keep the others waiting.
+promise off like one that found nothing, so that one unreachable key does not keep the others waiting. The promise of a
+staging key is looked at until it is dead; what was taken there goes early when the object that it became was deleted.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from ..failpoints import failpoint
 from ..meta import Txn, View
 from ..namespaces import Namespace
 from ..recognition import verify
+from .deleting import delete_leftovers
 from .duty import Duty
 
 __all__ = ["break_writers", "verify_due"]
@@ -26,7 +28,7 @@ _LOOKS = 160
 
 
 class _Look(msgspec.Struct, frozen=True):
-    """One look: when it was started, whether the bytes were there (then the promise is settled), or why it failed."""
+    """One look: when it was started, whether new bytes were there (then they are taken), or why it failed."""
 
     promise: PromiseRow
     started_at: datetime
@@ -48,6 +50,7 @@ async def verify_due(duty: Duty) -> bool:
         some = promises[start : start + _AT_ONCE]
         looks += await asyncio.gather(*(_look(duty.space, promise) for promise in some))
     failpoint("janitor.after_look")
+    await delete_leftovers(duty.space, [look.promise for look in looks if not look.landed and look.error is None])
     await _conclude(duty, [look for look in looks if not look.landed])
     duty.tally.verified += sum(look.landed for look in looks)
     for look in looks:
