@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .fetching import FetchError, fetch_all
-from .keeping import ServerError, ensure, stop_all
+from .keeping import ServerError, ensure_all, stop_all
 from .table import SERVERS, Places, environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def start() -> dict[str, str]:
     with alone("lock"):
         programs = fetch_all(HOME)
         places = Places(HOME / "run", programs)
-        running = {server.name: ensure(server, places) for server in SERVERS}
+        running = ensure_all(SERVERS, places)
         variables = environment(running, places)
         written = HOME / "environment.new"
         written.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))

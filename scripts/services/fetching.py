@@ -38,6 +38,8 @@ PACKAGES = (
     Package("gcs", ways.go, "github.com/fsouza/fake-gcs-server", "v1.56.1", "bin/fake-gcs-server"),
     Package("toxiproxy", ways.go, "github.com/Shopify/toxiproxy/v2/cmd/server", "v2.5.0", "bin/server"),
     Package("azurite", ways.npm, "azurite", "3.35.0", "node_modules/.bin/azurite-blob"),
+    Package("postgres", ways.wheel, "pgserver", "0.1.4", "server"),
+    Package("kafka", ways.maven, "org.apache.kafka:kafka_2.13", "4.1.0", "jars"),
 )
 
 
@@ -46,6 +48,7 @@ def fetch_all(home: Path) -> dict[str, Path]:
     missing = [package for package in PACKAGES if not folder_of(home, package).exists()]
     if missing:
         sweep(home)
+        say("fetching real servers, once for this checkout: about five minutes, most of them for building MinIO")
         ways.need({package.way for package in missing})
         with ThreadPoolExecutor(max_workers=3) as pool:
             list(pool.map(lambda package: fetch(home, package), missing))
@@ -57,7 +60,7 @@ def folder_of(home: Path, package: Package) -> Path:
 
 
 def fetch(home: Path, package: Package) -> None:
-    say(f"fetching {package.name} {package.version} (once; MinIO takes about five minutes)")
+    say(f"fetching {package.name} {package.version}")
     aside = Path(tempfile.mkdtemp(prefix=".fetching-", dir=home))
     try:
         package.way(aside, package.source, package.version)

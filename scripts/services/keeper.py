@@ -1,12 +1,13 @@
-"""Runs one server: `keeper.py LOG COMMAND…`. Its output goes into LOG and LOG.1, a mebibyte each at most.
+"""Runs one server: `keeper.py LOG USER COMMAND…`, as another user unless USER is empty.
 
-Ends when the server does. Signals to end are the server's affair: both stand in one process group, and the keeper
-waits. If the keeper itself is killed, Linux kills the server.
+Its output goes into LOG and LOG.1, a mebibyte each at most. Ends when the server does. Signals to end are the server's
+affair: both stand in one process group, and the keeper waits. If the keeper itself is killed, Linux kills the server.
 """
 
 import contextlib
 import ctypes
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -16,11 +17,19 @@ LIMIT = 2**20
 PR_SET_PDEATHSIG = 1
 
 
-def main(log: str, command: list[str]) -> int:
+def main(log: str, user: str, command: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # a handler, not SIG_IGN: that the server would inherit
+    uid = int(user) if user else None
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=die_with_me
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        user=uid,
+        group=None if uid is None else pwd.getpwuid(uid).pw_gid,
+        extra_groups=None if uid is None else [],
+        preexec_fn=die_with_me,  # after the change of user, which would undo it
     ) as server:
         assert server.stdout is not None
         copy(server.stdout.fileno(), log)
@@ -47,4 +56,4 @@ def copy(source: int, log: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

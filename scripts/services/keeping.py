@@ -1,33 +1,35 @@
 """Keeps servers running: each under a small process of its own that bounds its log and ends with it.
 
-What always holds: a server's state file is written before it is waited for, so nothing that was started is forgotten;
-a process is only ended if the state file's pid still belongs to the process that was started then (pids come back);
-started servers hold none of the caller's files open. A server that answers, with the command of today, is left alone.
+What always holds: a server's state is written down before it is waited for, so nothing that was started is forgotten;
+started servers hold none of the caller's files open. A server that answers, with the command of today, is left alone;
+one that died comes back with its data, on its ports where they are free.
 """
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import msgspec
 
 from prism.testing.servers import Command
-from prism.testing.services import free_port, serves
+from prism.testing.services import serves
 
+from . import postgres
+from .processes import State, ask, born, end, forget, read, write
 from .table import Places, Server
 
-__all__ = ["ServerError", "State", "born", "ensure", "stop_all"]
+__all__ = ["ServerError", "ensure_all", "stop_all"]
 
 KEEPER = Path(__file__).with_name("keeper.py")
-STOP_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 TRIES = 3
 
@@ -36,25 +38,28 @@ class ServerError(Exception):
     """A sentence: which server does not run, and where its log is."""
 
 
-@dataclass(frozen=True)
-class State:
-    """What was started."""
+def ensure_all(servers: Sequence[Server], places: Places) -> dict[str, tuple[int, ...]]:
+    """The ports of every server by name; those that do not run are started, side by side. Raises ServerError."""
+    live: dict[str, tuple[int, ...]] = {}
+    with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+        live |= zip(names(servers), pool.map(look, servers, repeat(places)), strict=True)
+        for _ in range(TRIES):
+            missing = [server for server in servers if not live[server.name]]
+            ports = choose_ports(missing, places)
+            up = pool.map(start, missing, ports, repeat(places))
+            live |= zip(names(missing), (taken if ok else () for taken, ok in zip(ports, up, strict=True)), strict=True)
+    for name, found in live.items():
+        if not found:
+            raise ServerError(f"{name} did not come up in {TRIES} tries, its log: {places.folder(name) / 'log'}")
+    return live
 
-    pid: int
-    """Of the keeper, which leads the process group."""
-    born: str
-    """When, so that a later process of the same pid is not mistaken for it."""
-    ports: tuple[int, ...]
-    digest: str
-    """Of the command: another one means another start."""
 
-    @property
-    def lives(self) -> bool:
-        return born(self.pid) == self.born
+def names(servers: Sequence[Server]) -> list[str]:
+    return [server.name for server in servers]
 
 
-def ensure(server: Server, places: Places) -> tuple[int, ...]:
-    """The ports of the running server, started first if need be. Raises ServerError."""
+def look(server: Server, places: Places) -> tuple[int, ...]:
+    """The ports of a server that runs as it should; () for others, which are ended."""
     folder = places.folder(server.name)
     state = read(folder)
     if state and state.lives:
@@ -62,27 +67,41 @@ def ensure(server: Server, places: Places) -> tuple[int, ...]:
         if state.digest == digest(command) and serves(command):
             return state.ports
     end(folder)
-    ports = state.ports if state and len(state.ports) == server.ports else ()
-    for _ in range(TRIES):
-        ports = ports or tuple(free_port() for _ in range(server.ports))
-        if start(server, server.command(places, ports), ports, folder):
-            return ports
-        ports = ()
-    raise ServerError(f"{server.name} did not come up in {TRIES} tries, its log: {folder / 'log'}")
+    return ()
 
 
-def start(server: Server, command: Command, ports: tuple[int, ...], folder: Path) -> bool:
-    """Whether it serves; if not, it is ended again."""
+def choose_ports(servers: Sequence[Server], places: Places) -> list[tuple[int, ...]]:
+    """Those that a server had before, if they are free; none twice."""
+    with contextlib.ExitStack() as held:
+        return [tuple(hold(before, held) for before in ports_before(server, places)) for server in servers]
+
+
+def hold(port: int, held: contextlib.ExitStack) -> int:
+    """Bind the port, or any free one, until the stack is left."""
+    listening = held.enter_context(socket.socket())
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError:
+        listening.bind(("127.0.0.1", 0))
+    chosen: int = listening.getsockname()[1]
+    return chosen
+
+
+def start(server: Server, ports: tuple[int, ...], places: Places) -> bool:
+    """Whether it serves; if not, it is ended again, and takes other ports the next time."""
+    folder = places.folder(server.name)
+    server.prepare(places, ports)
+    command = server.command(places, ports)
     known = digest(command)
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(KEEPER), str(folder / "log"), *command.arguments],
+        [sys.executable, "-I", "-S", str(KEEPER), str(folder / "log"), str(command.user or ""), *command.arguments],
         env={**os.environ, **command.environment},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        user=command.user,
     )
     write(folder, State(process.pid, born(process.pid), ports, known))
     deadline = time.monotonic() + server.deadline_seconds
@@ -91,7 +110,14 @@ def start(server: Server, command: Command, ports: tuple[int, ...], folder: Path
             return True
         time.sleep(LOOK_SECONDS)
     end(folder)
+    forget(folder)
     return False
+
+
+def ports_before(server: Server, places: Places) -> tuple[int, ...]:
+    """The ports it had, or as many zeros, for any."""
+    state = read(places.folder(server.name))
+    return state.ports if state and len(state.ports) == server.ports else (0,) * server.ports
 
 
 def stop_all(run: Path) -> None:
@@ -103,64 +129,18 @@ def stop_all(run: Path) -> None:
         end(folder)
         for entry in folder.iterdir():
             if not entry.name.startswith("log"):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                remove(entry)
 
 
-def ask(folder: Path) -> None:
-    state = read(folder)
-    if state and state.lives:
-        signal_group(state, signal.SIGTERM)
-
-
-def end(folder: Path) -> None:
-    """Ask the server to end and wait; after a while make it."""
-    state = read(folder)
-    if state and state.lives:
-        signal_group(state, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while state.lives and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
-        if state.lives:
-            signal_group(state, signal.SIGKILL)
-    (folder / "state.json").unlink(missing_ok=True)
-
-
-def signal_group(state: State, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(state.pid, number)
-
-
-def born(pid: int) -> str:
-    """When a process began, in its system's own words; empty if there is none, or only its exit code is left."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        return "" if Path("/proc/self/stat").exists() else born_by_ps(pid)
-    except ProcessLookupError:
-        return ""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"
-
-
-def born_by_ps(pid: int) -> str:
-    found = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
-    state, _, began = found.stdout.strip().partition(" ")
-    return "" if state.startswith("Z") else began.strip()
+def remove(entry: Path) -> None:
+    """A file, a folder, or the folder elsewhere that a link of ours leads to."""
+    if entry.is_symlink() and entry.resolve().name.startswith(postgres.ELSEWHERE):
+        shutil.rmtree(entry.resolve(), ignore_errors=True)
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
 def digest(command: Command) -> str:
     return hashlib.sha256(msgspec.json.encode(command, enc_hook=str, order="sorted")).hexdigest()
-
-
-def read(folder: Path) -> State | None:
-    try:
-        fields = json.loads((folder / "state.json").read_text())
-        return State(**{**fields, "ports": tuple(fields["ports"])})
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def write(folder: Path, state: State) -> None:
-    new = folder / "state.new"
-    new.write_text(json.dumps(asdict(state)))
-    new.replace(folder / "state.json")

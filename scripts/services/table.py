@@ -10,6 +10,8 @@ from prism.testing import servers
 from prism.testing.certificate import issued
 from prism.testing.servers import Command
 
+from . import kafka, postgres
+
 __all__ = ["SERVERS", "Places", "Server", "environment"]
 
 ACCESS_KEY = "prism-test"
@@ -41,6 +43,8 @@ class Server:
     name: str
     command: Callable[[Places, tuple[int, ...]], Command]
     variables: Callable[[Places, tuple[int, ...]], dict[str, str]]
+    prepare: Callable[[Places, tuple[int, ...]], None] = lambda _places, _ports: None
+    """Done before each start; raises FetchError."""
     ports: int = 1
     deadline_seconds: float = 30
 
@@ -135,6 +139,24 @@ SERVERS = (
         "toxiproxy",
         lambda places, ports: servers.toxiproxy(places.programs["toxiproxy"], ports[0]),
         lambda places, ports: {"PRISM_TEST_TOXIPROXY_URL": http(ports), **binary(places, "toxiproxy")},
+    ),
+    Server(
+        "postgres",
+        lambda places, ports: postgres.command(places.programs["postgres"], places.folder("postgres"), ports[0]),
+        lambda places, ports: {
+            "PRISM_TEST_POSTGRES_URL": f"postgresql://{postgres.USER}:{SECRET_KEY}@127.0.0.1:{ports[0]}/postgres"
+        },
+        prepare=lambda places, ports: postgres.prepare(
+            places.programs["postgres"], places.folder("postgres"), SECRET_KEY
+        ),
+    ),
+    Server(
+        "kafka",
+        lambda places, ports: kafka.command(places.programs["kafka"], places.folder("kafka"), ports),
+        lambda places, ports: {"PRISM_TEST_KAFKA": f"127.0.0.1:{ports[0]}"},
+        prepare=lambda places, ports: kafka.prepare(places.programs["kafka"], places.folder("kafka"), ports),
+        ports=2,
+        deadline_seconds=90,
     ),
 )
 

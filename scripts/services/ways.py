@@ -8,9 +8,20 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-__all__ = ["FetchError", "go", "need", "npm"]
+from scripts import bootstrap
+
+__all__ = ["FetchError", "go", "maven", "need", "npm", "wheel"]
 
 FETCH_SECONDS = 1800
+POM = """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>prism</groupId><artifactId>services</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
 
 
 class FetchError(Exception):
@@ -29,9 +40,40 @@ def npm(folder: Path, source: str, version: str) -> None:
     call("npm", "install", *quiet, "--prefix", str(folder), f"{source}@{version}")
 
 
+def maven(folder: Path, source: str, version: str) -> None:
+    """The artifact's jar and all that it needs to run, and a log on standard error, into `jars`."""
+    group, artifact = source.split(":")
+    (folder / "pom.xml").write_text(POM.format(group=group, artifact=artifact, version=version))
+    target = f"-DoutputDirectory={folder / 'jars'}"
+    call("mvn", "-B", "-q", "dependency:copy-dependencies", "-DincludeScope=runtime", target, cwd=folder)
+
+
+def wheel(folder: Path, source: str, version: str) -> None:
+    """One wheel from the package index, unpacked; on a machine that it is not made for, the system's own server."""
+    try:
+        uv = bootstrap.find_uv(dict(os.environ)) or shutil.which("uv") or "uv"
+        into = ("--no-deps", "--python", sys.executable, "--target", str(folder / "server"))
+        settings = bootstrap.settings()
+        call(uv, "pip", "install", "--quiet", *into, f"{source}=={version}", environment=settings)
+    except FetchError:
+        (folder / "server").symlink_to(system_postgres())
+
+
+def system_postgres() -> Path:
+    """The newest PostgreSQL of Debian's, installed if need be."""
+    for _ in range(2):
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+        if found:
+            return found[-1].parent
+        install(["postgresql"])
+    raise FetchError("PostgreSQL: neither the wheel pgserver nor Debian's package postgresql could be installed")
+
+
 TOOLS: dict[Callable[..., None], tuple[tuple[str, ...], tuple[str, ...]]] = {
     go: (("go",), ("golang-go",)),
     npm: (("node", "npm"), ("nodejs", "npm")),
+    maven: (("java", "mvn"), ("openjdk-17-jre-headless", "maven")),
+    wheel: ((), ()),
 }
 """What a way calls, and Debian's packages that bring it."""
 
@@ -43,7 +85,9 @@ def need(wanted: Iterable[Callable[..., None]]) -> None:
     if packages:
         install(packages)
     if go in wanted:
-        check_go()
+        check("Go", r"go(\d+)\.(\d+)", (1, 21), "go", "version")
+    if maven in wanted:
+        check("Java", r'version "(\d+)\.?(\d*)', (17, 0), "java", "-version")
 
 
 def install(packages: list[str]) -> None:
@@ -57,12 +101,13 @@ def install(packages: list[str]) -> None:
     call("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages, environment=quiet)
 
 
-def check_go() -> None:
-    """From 1.21 on Go fetches the newer toolchain that a module asks for."""
-    found = subprocess.run(["go", "version"], capture_output=True, text=True).stdout
-    version = re.search(r"go(\d+)\.(\d+)", found)
-    if not version or (int(version[1]), int(version[2])) < (1, 21):
-        raise FetchError(f"Go 1.21 or newer is needed to build the servers; this is {found.strip() or 'unknown'}")
+def check(name: str, pattern: str, oldest: tuple[int, int], *asked: str) -> None:
+    """Refuse a tool that is too old. (From 1.21 on, Go fetches the newer toolchain that a module asks for.)"""
+    done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    version = re.search(pattern, done.stdout + done.stderr)
+    if not version or (int(version[1]), int(version[2] or 0)) < oldest:
+        found = version.group(0) if version else "unknown"
+        raise FetchError(f"{name} {oldest[0]}.{oldest[1]} or newer is needed, and `{asked[0]}` on PATH is {found}")
 
 
 def call(*command: str, environment: dict[str, str] | None = None, cwd: Path | None = None) -> None:

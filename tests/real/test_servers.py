@@ -66,6 +66,14 @@ async def test_the_emulators_of_the_clouds_answer() -> None:
         assert azurite.status_code == 403  # it serves, and asks for a signature
 
 
+async def test_the_database_and_the_broker_listen() -> None:
+    """Their drivers' own suites say more."""
+    for name in ("postgres", "kafka"):
+        host, _, port = service(name).address.partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.close()
+
+
 async def test_a_private_minio_keeps_objects_when_it_is_killed(tmp_path: Path) -> None:
     async with private_minio(tmp_path) as server:
         s3 = client(server.service)
