@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from ..model import Bindable
-from .driver import Capabilities, Driver
+from .driver import Capabilities, ConditionalDeletePower, CopyPower, Driver, MultipartPower, SignPower
 from .layers import Layer
 
 __all__ = ["Abilities", "Found"]
@@ -28,15 +28,15 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     sign: bool
     binds: tuple[Bindable, ...] = ()
 
-    def apply(self, usual: Capabilities) -> Capabilities:
-        """The capabilities of this server."""
+    def apply(self, driver: Driver) -> Capabilities:
+        """The capabilities of this server, driven by `driver`."""
         return msgspec.structs.replace(
-            usual,
+            driver.capabilities,
             conditional_put=self.conditional_put,
-            conditional_delete=self.conditional_delete,
-            copy=self.copy,
-            multipart=self.multipart,
-            sign=self.sign,
+            conditional_delete=self.conditional_delete and isinstance(driver, ConditionalDeletePower),
+            copy=self.copy and isinstance(driver, CopyPower),
+            multipart=self.multipart and isinstance(driver, MultipartPower),
+            sign=self.sign and isinstance(driver, SignPower),
             binds=frozenset(self.binds),
         )
 
@@ -46,7 +46,7 @@ class Found(Layer):
 
     def __init__(self, driver: Driver, found: Abilities) -> None:
         super().__init__(driver)
-        self._declared = found.apply(driver.capabilities)
+        self._declared = found.apply(driver)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from . import objectstore
+from .doctor import doctor
 from .operations import config_commands, fsck, janitor
 from .serve import serve
 
@@ -24,6 +25,7 @@ command = typer.Typer(
 command.add_typer(objectstore.commands, name="objectstore")
 command.add_typer(config_commands, name="config")
 command.command()(serve)
+command.command()(doctor)
 command.command()(fsck)
 command.command()(janitor)
 
