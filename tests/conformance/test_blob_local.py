@@ -18,17 +18,34 @@ from prism.blob.listing import Listing
 from prism.blob.local import LocalDriver, open_local
 from prism.config import LocalStore
 from prism.errors import ErrorCode, PrismError
+from prism.testing.blob_foreign_suite import FOREIGN_KEYS, Foreign
 from prism.testing.blob_suite import HOSTILE_KEYS, BlobSuite, content_of, put
+
+FILES = tuple(key for key in FOREIGN_KEYS if not {"", ".", ".."} & set(key.split("/")))
+"""Foreign keys that a filesystem can hold."""
 
 
 class TestLocal(BlobSuite):
+    foreign_keys = FILES
+
     @pytest.fixture
     async def driver(self, tmp_path: Path) -> Driver:
         return await open_local(tmp_path / "blobs")
 
+    @pytest.fixture
+    def foreign(self, tmp_path: Path) -> Foreign:
+        async def write(key: str, content: bytes) -> None:
+            path = tmp_path / "blobs" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+        return write
+
 
 class TestPoorFilesystem(BlobSuite):
     """No anonymous files, no extended attributes."""
+
+    foreign_keys = FILES
 
     @pytest.fixture
     async def driver(self, tmp_path: Path) -> Driver:
@@ -39,6 +56,7 @@ class TestFoldingFilesystem(BlobSuite):
     """Names are written so that no two of them are equal but for case or Unicode form; long ones are refused there."""
 
     hostile_keys = tuple(key for key in HOSTILE_KEYS if "ää" not in key)
+    foreign_keys = FILES
 
     @pytest.fixture
     async def driver(self, tmp_path: Path) -> Driver:

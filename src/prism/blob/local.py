@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from ..model import ByteRange
 from .drafts import Draft
 from .driver import BlobEntry, BlobInfo, Capabilities, DeleteResult, Opened, Stored, WriteOptions
@@ -111,7 +113,7 @@ class LocalDriver:
         writing = _Writing(self._files, self._threads)
         try:
             draft = await writing.copy(source, if_match, options)
-            return await self._publish(writing, draft, key, options)
+            return await self._publish(writing, draft, key, msgspec.structs.replace(options, create_only=True))
         except BaseException:
             await self._to_end(writing.discard())
             raise
