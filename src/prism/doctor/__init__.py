@@ -6,6 +6,7 @@ works where the catalog is down, and beside a running server.
 """
 
 from .diagnosis import Diagnosis, Finding, Outcome
-from .examination import examine
+from .examination import examine, examine_store
+from .probing import Answer, Probes
 
-__all__ = ["Diagnosis", "Finding", "Outcome", "examine"]
+__all__ = ["Answer", "Diagnosis", "Finding", "Outcome", "Probes", "examine", "examine_store"]

@@ -16,7 +16,7 @@ from . import linking, storing
 from .diagnosis import Diagnosis, Finding, Outcome
 from .probing import Answer, Check, Probes, Send
 
-__all__ = ["examine", "plain_client"]
+__all__ = ["examine", "examine_store", "plain_client"]
 
 _FIRST: tuple[tuple[str, Check], ...] = (("reach", storing.reach), ("clock", storing.clock), ("write", storing.rights))
 _THEN: tuple[tuple[str, Check], ...] = (
@@ -51,7 +51,7 @@ async def examine(
             probes = Probes(
                 space, store, _sender(client), now=now, new_id=new_id, origins=origins or config.server.cors_origins
             )
-            return await _examined(probes)
+            return await examine_store(probes)
     finally:
         await store.close()
 
@@ -72,7 +72,8 @@ async def _opened(space: NamespaceConfig) -> BlobStore:
     return await open_blob(space.store, name=space.name, found=wanted)
 
 
-async def _examined(probes: Probes) -> Diagnosis:
+async def examine_store(probes: Probes) -> Diagnosis:
+    """Try everything on an opened store."""
     findings = [_transport(probes.space.store)]
     for name, check in _FIRST:
         if _failed(findings):
