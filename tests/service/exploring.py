@@ -6,14 +6,14 @@ the operations that explains the answers heard so far; none left is a broken pro
 """
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from prism.blob.driver import Driver as BlobDriver
-from prism.blob.driver import WriteOptions
+from prism.blob.driver import EtagMismatch, NotFound, WriteOptions
 from prism.meta.driver import UnknownOutcome
 
 __all__ = ["GatedBlobs", "GatedCatalog", "Killed", "Late", "Monitor", "Steps", "StoreFailed", "quiet"]
@@ -163,8 +163,60 @@ class GatedBlobs:
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Any:
         if options.gate is not None:
             await options.gate()
-        await self._try(f"copy {key}")
-        return await self._inner.copy(source, if_match, key, msgspec.structs.replace(options, gate=None))
+        started, options = self._now(), msgspec.structs.replace(options, gate=None)
+        word = await self._steps.reach(f"copy {key}", True)
+        if word == "fail":
+            await self._copy_late(source, if_match, key, options, started + self._late)
+            raise StoreFailed
+        stored = await self._inner.copy(source, if_match, key, options)
+        if word == "unheard":
+            raise StoreFailed
+        await self._steps.reach("answer of copy")
+        return stored
+
+    async def _copy_late(self, source: str, if_match: str, key: str, options: WriteOptions, until: datetime) -> None:
+        """The store has begun and may end it later."""
+        with suppress(NotFound, EtagMismatch):
+            opened = await self._inner.get(source, None, if_match)
+            content = b"".join([chunk async for chunk in opened.body])
+            self._steps.late.append(Late(key, content, options, until))
+
+    async def delete_if(self, key: str, if_match: str) -> None:
+        await self._try(f"delete {key} if {if_match}")
+        await self._inner.delete_if(key, if_match)
+
+    async def sign_get(self, *asked: Any) -> Any:
+        return await self._inner.sign_get(*asked)
+
+    async def sign_put(self, *asked: Any) -> Any:
+        return await self._inner.sign_put(*asked)
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        await self._try(f"begin parts of {key}")
+        return await self._inner.create_multipart(key, options)
+
+    async def put_part(self, key: str, *asked: Any) -> Any:
+        await self._try(f"put part of {key}")
+        return await self._inner.put_part(key, *asked)
+
+    async def sign_part(self, *asked: Any) -> Any:
+        return await self._inner.sign_part(*asked)
+
+    async def list_parts(self, key: str, upload: str) -> Any:
+        await self._try(f"list parts of {key}")
+        return await self._inner.list_parts(key, upload)
+
+    async def complete_multipart(self, key: str, *asked: Any) -> Any:
+        await self._try(f"complete parts of {key}")
+        return await self._inner.complete_multipart(key, *asked)
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        await self._try(f"abort parts of {key}")
+        await self._inner.abort_multipart(key, upload)
+
+    async def open_multiparts(self, key: str) -> Any:
+        await self._try(f"open parts of {key}")
+        return await self._inner.open_multiparts(key)
 
     async def now(self) -> Any:
         return await self._inner.now()
@@ -198,6 +250,8 @@ def _apply(op: Op, state: State) -> list[tuple[State, Any]]:
             return taken + ([] if taken and certain else [(state, "ok")])
         case ("sign", url):
             return [((value, generation, urls | {(url, generation)}), "ok")]
+        case ("nothing",):
+            return [(state, "ok")]
         case ("delete",):
             return [((None, generation, urls), value is not None)]
         case ("folder",):

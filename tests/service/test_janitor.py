@@ -15,12 +15,12 @@ from prism.catalog import uploads as promises
 from prism.catalog.rows import counter_key
 from prism.errors import ErrorCode, PrismError
 from prism.failpoints import FailpointError, arm
+from prism.holding import new_promise
 from prism.keys import OWNER
 from prism.meta import Txn
 from prism.model import Declared
 from prism.workers.duty import Hold
 from prism.workers.janitor import Janitor, Report
-from prism.holding import new_promise
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,11 @@ acknowledged."""
 
 import asyncio
 import contextlib
+import hashlib
 import os
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from exploring import GatedBlobs, GatedCatalog, Monitor, Steps, quiet
@@ -15,8 +16,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from world import Process, World, configured
 
+from prism.catalog.rows import PromiseRow
 from prism.errors import ErrorCode, PrismError
-from prism.model import Precondition
+from prism.model import Bindable, Declared, Precondition
 from prism.workers.fsck import fsck
 
 DEEP = bool(os.environ.get("PRISM_TEST_DEEP"))
@@ -29,6 +31,7 @@ CONFIGS = [
     )
     for kept in ("false", "true")
 ]
+_ALL: frozenset[Bindable] = frozenset(get_args(Bindable))
 ABSENT = Precondition(if_none_match=("*",))
 MOST_OPERATIONS = 9
 TTL = 100
@@ -39,24 +42,35 @@ class Broken(AssertionError):
 
 
 class Put:
-    """A client's PUT to the store itself, on its way."""
+    """A client's PUT to the store itself, on its way; `land` lets it arrive and says whether it heard 200."""
 
-    def __init__(self, key: str, number: int, physical: str, content: bytes, until: Any) -> None:
-        self.key, self.number, self.physical, self.content, self.until = key, number, physical, content, until
+    def __init__(self, key: str, number: int, until: Any, land: Callable[[], Awaitable[bool]]) -> None:
+        self.key, self.number, self.until, self.land = key, number, until, land
+
+
+class Link:
+    """A URL of the store, what must be sent by it (None: anything), and how often it may write."""
+
+    def __init__(self, key: str, name: str, url: Any, until: Any, expected: bytes | None, once: bool) -> None:
+        self.key, self.name, self.url, self.until = key, name, url, until
+        self.expected, self.once, self.used = expected, once, False
 
 
 class Explorer:
     """One run: a list of numbers decides what happens next."""
 
-    def __init__(self, choices: list[int]) -> None:
+    def __init__(self, choices: list[int], binds: frozenset[Bindable] | None) -> None:
         self.choices = iter(choices)
-        self.world = World(CONFIGS[next(self.choices, 0) % 2])
+        self.signs = binds is not None
+        self.world = World(CONFIGS[next(self.choices, 0) % 2], binds)
+        self.links: list[Link] = []
         self.monitors = {key: Monitor() for key in KEYS}
         self.urls: list[tuple[str, str, bool]] = []
         self.used: set[str] = set()
         self.flying: list[Put] = []
         self.begun = 0
         self.brief: set[bytes] = set()
+        self.declared: list[PromiseRow] = []
         self.failure: BaseException | None = None
         self._start()
 
@@ -95,6 +109,8 @@ class Explorer:
             self._release(self.choose(len(self.steps.waiting)), word[self.choose(16)])
         elif what < 13:
             self.begin()
+        elif what == 13 and self.links:
+            self.send()
         elif what == 13 and self.choose(3) and self.urls:
             self.fly()
         elif what == 13:
@@ -150,6 +166,8 @@ class Explorer:
             self._list()
         elif kind in (8, 11, 12):
             self._sign(key)
+        elif kind == 10 and self.declared:
+            self._confirm()
         elif kind == 9:
             self._call(key, ("write", SOURCE), prism.copy("source", key, no_expiration=True), "ok")
         else:
@@ -170,6 +188,9 @@ class Explorer:
     def _sign(self, key: str) -> None:
         number = self.monitors[key].invoke(("sign", f"url {self.begun}"))
         name, through_prism = f"url {self.begun}", self.choose(2) == 0
+        if self.signs:
+            self._task(self._guard(key, number, self._link(key, number, name, through_prism), answers=False))
+            return
 
         async def sign() -> None:
             upload = await self.prism.presign_put(key, seconds=600)
@@ -177,6 +198,66 @@ class Explorer:
             self.urls.append((key, name + " " + upload, through_prism))
 
         self._task(self._guard(key, number, sign(), answers=False))
+
+    async def _link(self, key: str, number: int, name: str, declared: bool) -> None:
+        """A URL of the store: for anything, or for a declared content."""
+        until = self.world.clock() + timedelta(seconds=590)
+        if not declared:
+            url: Any = await self.prism.presign(key)
+            self.respond(key, number, "ok")
+            self.links.append(Link(key, name, url, until, None, False))
+            return
+        content = name.encode() + b"w" * len(name)
+        facts = Declared(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        upload, url = await self.prism.declare(key, declared=facts)
+        self.respond(key, number, "ok")
+        self.links.append(Link(key, name, url, until, content, upload.way == "store"))
+        self.declared.append(upload)
+
+    def send(self) -> None:
+        """A client begins to PUT by a URL of the store, what it should or something else."""
+        link = self.links[self.choose(len(self.links))]
+        kind = self.choose(4)
+        if len(self.flying) > 1 or self.begun >= MOST_OPERATIONS + 3 or self.world.clock() >= link.until:
+            return
+        self.begun += 1
+        content = b"%d" % self.begun + b"y" * self.begun
+        op: tuple[Any, ...] = ("by_url", content, link.name, True)
+        if link.expected is not None and kind:
+            content = link.expected
+            op = ("by_url", content, link.name, not (link.once and link.used))
+            link.used = True
+        elif link.expected is not None:
+            content = link.expected[:-1] + bytes([kind])
+            op = ("nothing",)
+        number = self.monitors[link.key].invoke(op)
+        note(f"client begins PUT of {content!r} by {link.name}")
+        arrived = asyncio.Event()
+
+        async def body():
+            await arrived.wait()
+            yield content
+
+        given = {"content-length": str(len(content)), **link.url.headers}
+        sending = asyncio.ensure_future(self.world.blobs["things"].receive("PUT", link.url.url, given, body()))
+
+        async def land() -> bool:
+            arrived.set()
+            return (await sending).status == 200
+
+        self.flying.append(Put(link.key, number, self.world.clock() + timedelta(seconds=3600), land))
+
+    def _confirm(self) -> None:
+        """A client says that its bytes are there."""
+        upload = self.declared[self.choose(len(self.declared))]
+
+        async def confirm() -> None:
+            with contextlib.suppress(PrismError):
+                row = await self.prism.confirm(upload)
+                if row.size_bytes != upload.declared.size_bytes:
+                    raise Broken(f"{upload.physical_key} was confirmed with {row.size_bytes} bytes")
+
+        self._task(confirm())
 
     def _keep(self, content: bytes) -> None:
         """A body for a presigned PUT comes to Prism."""
@@ -214,13 +295,15 @@ class Explorer:
         physical = self.world.physical(key, upload)
         number = self.monitors[key].invoke(("by_url", content, url, physical not in self.used))
         self.used.add(physical)
-        self.flying.append(Put(key, number, physical, content, self.world.clock() + timedelta(seconds=3600)))
+        self.flying.append(
+            Put(key, number, self.world.clock() + timedelta(seconds=3600), lambda: self.world.land(physical, content))
+        )
         note(f"client begins PUT {physical}")
 
     async def land(self, put: Put) -> None:
         self.world.clock.forward(0.001)
-        taken = await self.world.land(put.physical, put.content)
-        note(f"PUT lands at {put.physical}: {'200' if taken else '412'}")
+        taken = await put.land()
+        note(f"PUT {put.number} of {put.key} lands: {'200' if taken else 'refused'}")
         self.respond(put.key, put.number, "ok" if taken else "failed")
 
     async def land_late(self, late: Any) -> None:
@@ -366,8 +449,9 @@ class Explorer:
                 raise Broken(f"at rest {key} reads {value!r}: no order of the operations explains it")
 
 
-@given(st.lists(st.integers(0, 2**16), min_size=20, max_size=160))
+@pytest.mark.parametrize("binds", [None, _ALL, frozenset()], ids=["plain", "binds-all", "binds-nothing"])
+@given(choices=st.lists(st.integers(0, 2**16), min_size=20, max_size=160))
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @pytest.mark.timeout(3600 if DEEP else 120)
-async def test_no_order_of_steps_breaks_a_promise(choices: list[int]) -> None:
-    await Explorer(choices).run()
+async def test_no_order_of_steps_breaks_a_promise(binds: frozenset[Bindable] | None, choices: list[int]) -> None:
+    await Explorer(choices, binds).run()

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from prism import direct
 from prism.access import Access
 from prism.audit import MemoryAudit
 from prism.blob import BlobStore
 from prism.blob import driver as blob
+from prism.blob.driver import Signed
 from prism.blob.memory import MemoryDriver as MemoryBlobs
 from prism.bus import Bus
 from prism.bus.memory import MemoryDriver as MemoryBus
@@ -29,7 +31,17 @@ from prism.meta import Meta, Txn, View, tuples
 from prism.meta import driver as meta
 from prism.meta.memory import MemoryDriver as MemoryCatalog
 from prism.meta.memory import MemorySpace
-from prism.model import ByteRange, Caller, CopyOptions, ObjectInfo, ObjectRef, PutOptions, RangeSpec
+from prism.model import (
+    Bindable,
+    ByteRange,
+    Caller,
+    CopyOptions,
+    ObjectInfo,
+    ObjectRef,
+    PresignedURL,
+    PutOptions,
+    RangeSpec,
+)
 from prism.namespaces import Namespace, Namespaces, Tasks, rules_of
 from prism.objects import ObjectStore
 from prism.uploads import UPLOAD_PARAMETER, Uploads
@@ -170,6 +182,27 @@ class Process:
         self._world.made[query[UPLOAD_PARAMETER]] = at
         return query[UPLOAD_PARAMETER]
 
+    async def presign(
+        self, key: str, method: str = "PUT", *, ns: str = "things", seconds: int = 600, **options: object
+    ) -> PresignedURL:
+        """A URL as clients get it."""
+        wanted = PutOptions(**options)  # type: ignore[arg-type]  # a test's own keywords
+        ref = ObjectRef(ns, "", key)
+        return await self.uploads.presign(self.caller, ref, method, timedelta(seconds=seconds), options=wanted)
+
+    async def declare(
+        self, key: str, *, ns: str = "things", seconds: int = 600, **options: object
+    ) -> tuple[PromiseRow, Signed]:
+        """A declared upload straight to the store: its promise and its URL."""
+        space, now = self.spaces[ns], self._world.clock()
+        wanted = PutOptions(**options)  # type: ignore[arg-type]  # a test's own keywords
+        upload = await direct.promise(space, space.bucket(""), key, now + timedelta(seconds=seconds), wanted)
+        return upload, await direct.sign(space, upload, now, seconds)
+
+    async def confirm(self, upload: PromiseRow, *, ns: str = "things") -> ObjectRow:
+        """The client says that its bytes are there."""
+        return await direct.confirm(self.spaces[ns], upload.bucket, upload.key, upload.version_id)
+
     async def keep(
         self, key: str, upload_id: str, content: bytes, *, ns: str = "things", bucket: str = ""
     ) -> ObjectInfo:
@@ -185,12 +218,17 @@ class Process:
 class World:
     """What outlives processes, and looks at it from outside."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, binds: frozenset[Bindable] | None = None) -> None:
+        """`binds`: the store of `things` signs URLs and binds this to them; None: it does not sign."""
         self.config = config
         self.clock = Clock()
         self.space = MemorySpace()
         self.blobs: Mapping[str, MemoryBlobs] = {space.name: MemoryBlobs(now=self.clock) for space in config.namespaces}
-        self.drivers = {**self.blobs, "things": Remote(self.blobs["things"])}
+        self.drivers: Mapping[str, blob.Driver] = {**self.blobs, "things": Remote(self.blobs["things"])}
+        if binds is not None:
+            signing = MemoryBlobs(now=self.clock, signs=True, binds=binds)
+            self.blobs = {**self.blobs, "things": signing}
+            self.drivers = dict(self.blobs)
         self.new_version_id = version_ids(self.clock)
         self.made: dict[str, datetime] = {}
         """When each upload's URL was handed out, by its id."""
@@ -213,6 +251,11 @@ class World:
         """Where the bytes of an upload are promised to land."""
         own = next(space.bucket for space in self.config.namespaces if space.name == ns)
         return Layout(own).physical(bucket or own, key, upload_id.removeprefix("b-"))
+
+    async def send(self, url: PresignedURL | Signed, content: bytes, ns: str = "things", **headers: str) -> int:
+        """A client's PUT by a URL of the store; the status it hears. Headers of its own replace those it was told."""
+        given = {**url.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        return (await self.blobs[ns].receive("PUT", url.url, given, content)).status
 
     async def land(self, physical: str, content: bytes, *, ns: str = "things") -> bool:
         """A client's PUT reaches the store itself, bound to create only; False: 412."""
