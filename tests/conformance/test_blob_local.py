@@ -19,13 +19,16 @@ from prism.blob.local import LocalDriver, open_local
 from prism.config import LocalStore
 from prism.errors import ErrorCode, PrismError
 from prism.testing.blob_foreign_suite import FOREIGN_KEYS, Foreign
+from prism.testing.blob_multipart_suite import MultipartSuite
+from prism.testing.blob_signing_suite import UnsignedSuite
 from prism.testing.blob_suite import HOSTILE_KEYS, BlobSuite, content_of, put
 
 FILES = tuple(key for key in FOREIGN_KEYS if not {"", ".", ".."} & set(key.split("/")))
 """Foreign keys that a filesystem can hold."""
 
 
-class TestLocal(BlobSuite):
+class TestLocal(BlobSuite, MultipartSuite, UnsignedSuite):
+    hostile_keys = HOSTILE_KEYS
     foreign_keys = FILES
 
     @pytest.fixture
@@ -42,9 +45,10 @@ class TestLocal(BlobSuite):
         return write
 
 
-class TestPoorFilesystem(BlobSuite):
+class TestPoorFilesystem(BlobSuite, MultipartSuite):
     """No anonymous files, no extended attributes."""
 
+    hostile_keys = HOSTILE_KEYS
     foreign_keys = FILES
 
     @pytest.fixture
@@ -52,7 +56,7 @@ class TestPoorFilesystem(BlobSuite):
         return await open_local(tmp_path / "blobs", anonymous=False, attributes=False)
 
 
-class TestFoldingFilesystem(BlobSuite):
+class TestFoldingFilesystem(BlobSuite, MultipartSuite):
     """Names are written so that no two of them are equal but for case or Unicode form; long ones are refused there."""
 
     hostile_keys = tuple(key for key in HOSTILE_KEYS if "ää" not in key)

@@ -157,14 +157,14 @@ def write_all(fd: int, pieces: Sequence[bytes]) -> int:
     return size
 
 
-def copy_some(source: int, target: int) -> int:
-    """The next bytes from one file's position to the other's; 0 at the end."""
+def copy_some(source: int, target: int, most: int = _COPY_BYTES) -> int:
+    """The next bytes, at most so many, from one file's position to the other's; 0 at the end."""
     try:
-        return os.copy_file_range(source, target, _COPY_BYTES)
+        return os.copy_file_range(source, target, min(most, _COPY_BYTES))
     except OSError as error:
         if error.errno not in {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}:
             raise
-    return write_all(target, [os.read(source, _CHUNK_BYTES)])
+    return write_all(target, [os.read(source, min(most, _CHUNK_BYTES))])
 
 
 def exists(folder: Folder, name: str) -> bool:

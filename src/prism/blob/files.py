@@ -34,7 +34,7 @@ from .driver import (
 from .folders import ATTEMPTS, OWN, Descriptor, Folder, Folders, split
 from .listing import Listing
 
-__all__ = ["CHUNK_BYTES", "Files", "OpenedFile", "clock"]
+__all__ = ["CHUNK_BYTES", "Files", "OpenedFile", "clock", "landed"]
 
 CHUNK_BYTES = 2**20
 _RESERVE_BYTES = 2**25
@@ -72,7 +72,8 @@ class OpenedFile(NamedTuple):
 
 
 class Files:
-    """The files below one root. `anonymous` and `attributes` say what the filesystem can do."""
+    """The files below one root. `anonymous` and `attributes` say what the filesystem can do; `sync` makes a
+    descriptor's content durable."""
 
     def __init__(
         self,
@@ -85,25 +86,25 @@ class Files:
         sync: Callable[[int], None] = os.fsync,
     ) -> None:
         _make_root(root, sync)
-        self._sync = sync
+        self.sync = sync
         self.folders = Folders(str(root), sync=sync)
         disk = os.fstatvfs(self.folders.root.fd)
         share = disk.f_blocks * disk.f_frsize // _RESERVE_SHARE
         self._reserve_bytes = min(_RESERVE_BYTES, share) if reserve_bytes is None else reserve_bytes
-        self._drafts = Drafts(self.folders.root, anonymous=anonymous)
+        self.drafts = Drafts(self.folders.root, anonymous=anonymous)
         self._attributes = attributes
-        self.folders.folded = folded or self._drafts.folds
+        self.folders.folded = folded or self.drafts.folds
         self._listing = Listing(self.folders)
 
     def close(self) -> None:
         """Remove the temporary folder and let all folders go; files that are read go with their readers."""
-        self._drafts.close()
+        self.drafts.close()
         self.folders.close()
 
     def write(self, draft: Draft | None, pieces: Sequence[bytes], observe: Callable[[bytes], None] | None) -> Draft:
         """Append to a draft, a new one if None."""
         if draft is None:
-            draft = self._begin()
+            draft = self.begin()
         with discarding(draft):
             if len(pieces) > _MAX_VECTORS:
                 pieces = [b"".join(pieces)]
@@ -123,7 +124,7 @@ class Files:
             if not self._attributes or not _set_attribute(draft.fd, fields):
                 draft.sidecar = fields
             failpoint("blob.local.before_fsync")
-            self._sync(draft.fd)
+            self.sync(draft.fd)
             failpoint("blob.local.after_fsync")
             draft.etag = _etag(os.fstat(draft.fd))
         return draft
@@ -132,7 +133,7 @@ class Files:
         """A complete draft with the bytes of another file."""
         opened = self.open(source, ByteRange(0, 0), if_match, keep=True)
         assert opened.descriptor is not None
-        draft = self._begin()
+        draft = self.begin()
         with discarding(draft):
             while count := copy_some(opened.descriptor.fd, draft.fd):
                 draft.size_bytes += count
@@ -148,7 +149,7 @@ class Files:
             folder = self._link(draft, path, self.folders.name(name), until, create_only)
             failpoint("blob.local.after_rename")
             failpoint("blob.local.before_folder_fsync")
-            self._sync(folder.fd)
+            self.sync(folder.fd)
             failpoint("blob.local.after_folder_fsync")
         draft.close()
         return draft
@@ -168,7 +169,7 @@ class Files:
     def head(self, key: str) -> BlobInfo:
         """What is known of a file, made durable first: its writer may not have come so far, and what is seen counts."""
         _, info, folder = self._open(key)
-        self._sync(folder.fd)
+        self.sync(folder.fd)
         return info
 
     def delete(self, keys: Sequence[str]) -> list[DeleteResult]:
@@ -196,18 +197,19 @@ class Files:
             for entry in page:
                 with contextlib.suppress(FileNotFoundError):  # deleted since the folder was read
                     status = os.stat(entry.name, dir_fd=entry.folder.fd, follow_symlinks=False)
-                    found.append(BlobEntry(entry.key, status.st_size, _etag(status), _landed(status)))
+                    found.append(BlobEntry(entry.key, status.st_size, _etag(status), landed(status)))
         return found
 
     def now(self) -> datetime:
         """The filesystem's clock: the time that it gives a new file."""
-        with discarding(self._drafts.new()) as draft:
-            return _landed(os.fstat(draft.fd))
+        with discarding(self.drafts.new()) as draft:
+            return landed(os.fstat(draft.fd))
 
-    def _begin(self) -> Draft:
+    def begin(self) -> Draft:
+        """An empty draft; `NoSpace` when the disk is too full for one."""
         failpoint("blob.local.before_open")
         self._leave_room(self.folders.root)
-        draft = self._drafts.new()
+        draft = self.drafts.new()
         failpoint("blob.local.after_open")
         return draft
 
@@ -229,7 +231,7 @@ class Files:
                 if create_only:
                     draft.link(folder, name)
                 else:
-                    self._drafts.replace(draft, folder, name)
+                    self.drafts.replace(draft, folder, name)
             except FileExistsError as error:
                 raise AlreadyExists(name) from error
             except FileNotFoundError:
@@ -242,15 +244,15 @@ class Files:
 
     def _link_sidecar(self, fields: bytes, folder: Folder, name: str, create_only: bool) -> None:
         """One that lies there alone is left over from a crash; one of existing bytes stays."""
-        draft = self._drafts.new()
+        draft = self.drafts.new()
         write_all(draft.fd, [fields])
-        self._sync(draft.fd)
+        self.sync(draft.fd)
         try:
             draft.link(folder, name + _SIDECAR)
         except FileExistsError:
             if create_only and exists(folder, name):
                 raise
-            self._drafts.replace(draft, folder, name + _SIDECAR)
+            self.drafts.replace(draft, folder, name + _SIDECAR)
         finally:
             draft.close()
 
@@ -268,7 +270,7 @@ class Files:
         info = BlobInfo(
             etag=_etag(status),
             size_bytes=status.st_size,
-            landed_at=_landed(status),
+            landed_at=landed(status),
             content_type=fields.content_type,
             metadata=fields.metadata,
         )
@@ -303,7 +305,7 @@ class Files:
                 if error.errno not in _ABSENT:
                     errors[key] = error
         try:
-            self._sync(folder.fd)
+            self.sync(folder.fd)
         except OSError as error:
             return {key: error for key, _ in names}
         self.folders.remove_empty(path)
@@ -315,7 +317,8 @@ def _etag(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
-def _landed(status: os.stat_result) -> datetime:
+def landed(status: os.stat_result) -> datetime:
+    """The file's time of last change."""
     return _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
 
 

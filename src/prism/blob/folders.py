@@ -92,13 +92,13 @@ class Folders:
             return None
         return _unescape(name) if self.folded else name
 
-    def open(self, path: str) -> Folder:
-        """An existing folder. FileNotFoundError or NotADirectoryError when there is none."""
-        return self._reach(path, make=False)
+    def open(self, path: str, own: bool = False) -> Folder:
+        """An existing folder. FileNotFoundError or NotADirectoryError when there is none. `own`: one of the store's."""
+        return self._reach(path, False, own)
 
-    def make(self, path: str) -> Folder:
+    def make(self, path: str, own: bool = False) -> Folder:
         """The folder, made and durable."""
-        return self._reach(path, make=True)
+        return self._reach(path, True, own)
 
     def forget(self, path: str) -> None:
         """Let go of removed folders on the way to `path`. ESTALE when the root itself is gone."""
@@ -109,12 +109,12 @@ class Folders:
                 if above in self._recent and self._recent[above].removed:
                     del self._recent[above]
 
-    def remove_empty(self, path: str) -> None:
+    def remove_empty(self, path: str, own: bool = False) -> None:
         """Remove the folder and those above it, as far up as they are empty."""
         for above in _upwards(path):
             parent, name = above[: above.rstrip("/").rfind("/") + 1], above.rstrip("/").rpartition("/")[2]
             try:
-                os.rmdir(self.name(name), dir_fd=self.open(parent).fd)
+                os.rmdir(self.name(name), dir_fd=self.open(parent, own).fd)
             except OSError:
                 return  # not empty, or somebody else's concern meanwhile
             with self._lock:
@@ -126,9 +126,11 @@ class Folders:
             self._recent.clear()
         self.root.close()
 
-    def _reach(self, path: str, make: bool) -> Folder:
+    def _reach(self, path: str, make: bool, own: bool) -> Folder:
         if not path:
             return self.root
+        if OWN in path and not own:
+            raise NotADirectoryError(errno.ENOTDIR, "no folder of this store")
         with self._lock:
             known = self._recent.get(path)
             if known is not None and (known.durable or not make):
@@ -153,7 +155,7 @@ class Folders:
         if start == path:
             return folder
         for segment in path[len(start) : -1].split("/"):
-            if segment in {"", ".", ".."} or OWN in segment:
+            if segment in {"", ".", ".."}:
                 raise NotADirectoryError(errno.ENOTDIR, "no folder of this store")
             try:
                 folder = self._child(folder, self.name(segment), make)

@@ -2,7 +2,8 @@
 
 A put is two hops to a thread: bytes into a draft and fsync, then, once the gate is passed, link and folder fsync. While
 one piece is written the next one is received; a read fetches one piece ahead; nothing more is held, whatever the size
-of the object or the speed of the other side. Several processes may share the folder. The blocking part is `files.py`.
+of the object or the speed of the other side. Several processes may share the folder. The blocking part is `files.py`,
+that of uploads in parts `parts.py`.
 """
 
 import asyncio
@@ -11,18 +12,34 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
+from ..digests import Digests
 from ..model import ByteRange
 from .drafts import Draft
-from .driver import BlobEntry, BlobInfo, Capabilities, DeleteResult, Opened, Stored, WriteOptions
+from .driver import (
+    BadPart,
+    BlobEntry,
+    BlobInfo,
+    Capabilities,
+    DeleteResult,
+    Opened,
+    OpenMultipart,
+    Part,
+    Signed,
+    Stored,
+    WriteOptions,
+)
 from .files import CHUNK_BYTES, Files, OpenedFile, clock
 from .folders import Descriptor
+from .parts import PartFiles
 from .threads import Threads
 
 __all__ = ["LocalDriver", "open_local"]
 
+T = TypeVar("T")
 _BATCH_BYTES = 2**20
 _BATCH_PIECES = 4096
 _THREADS = 8
@@ -70,8 +87,10 @@ class LocalDriver:
 
     def __init__(self, files: Files, threads: Threads, late_write_seconds: float) -> None:
         self._files = files
+        self._parts = PartFiles(files)
         self._threads = threads
         self._capabilities = Capabilities(
+            multipart=True,
             copy=True,
             conditional_put=True,
             open_survives_delete=True,
@@ -92,31 +111,56 @@ class LocalDriver:
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Draft, fsync, gate, link, folder fsync."""
-        writing = _Writing(self._files, self._threads)
-        try:
-            pieces: list[bytes] = []
-            size = 0
-            async for chunk in chunks:
-                pieces.append(chunk)
-                size += len(chunk)
-                if size >= _BATCH_BYTES or len(pieces) >= _BATCH_PIECES:
-                    await writing.append(pieces, options.observe)
-                    pieces, size = [], 0
-            draft = await writing.complete(pieces, options)
+        async with self._writing() as writing:
+            pieces = await writing.take(chunks, options.observe)
+            draft = await writing.make(lambda draft: self._files.complete(draft, pieces, options))
             return await self._publish(writing, draft, key, options)
-        except BaseException:
-            await self._to_end(writing.discard())
-            raise
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
         """Copied by the kernel, sharing blocks where the filesystem can."""
-        writing = _Writing(self._files, self._threads)
-        try:
-            draft = await writing.copy(source, if_match, options)
-            return await self._publish(writing, draft, key, msgspec.structs.replace(options, create_only=True))
-        except BaseException:
-            await self._to_end(writing.discard())
-            raise
+        options = msgspec.structs.replace(options, create_only=True)
+        async with self._writing() as writing:
+            draft = await writing.make(lambda _: self._files.copy(source, if_match, options))
+            return await self._publish(writing, draft, key, options)
+
+    async def create_multipart(self, key: str, options: WriteOptions) -> str:
+        """Gate, then a folder for the parts."""
+        if options.gate is not None:
+            await options.gate()
+        return await self._threads.run(self._parts.begin, key, options)
+
+    async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
+        """Draft, fsync, rename, folder fsync."""
+        await self._threads.run(self._parts.check, key, upload)
+        digests = Digests()
+        async with self._writing() as writing:
+            pieces = await writing.take(_bounded(chunks, number, size_bytes), digests.update)
+            draft = await writing.make(lambda draft: self._parts.seal(draft, pieces, digests, number, size_bytes))
+            return await writing.give(lambda: self._parts.place(draft, key, upload, number))
+
+    async def sign_part(
+        self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
+    ) -> Signed:
+        """There are no URLs: `capabilities.sign` says so."""
+        raise NotImplementedError("a local store does not sign")
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        """What lies in the folder."""
+        return await self._threads.run(self._parts.parts, key, upload)
+
+    async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
+        """Joined by the kernel, sharing blocks where the filesystem can; then as a put, and the folder goes."""
+        async with self._writing() as writing:
+            draft = await writing.make(lambda _: self._parts.join(key, upload, parts, options))
+            return await self._publish(writing, draft, key, options, upload)
+
+    async def abort_multipart(self, key: str, upload: str) -> None:
+        """Remove the folder."""
+        await self._threads.run(self._parts.forget, key, upload)
+
+    async def open_multiparts(self, key: str) -> Sequence[OpenMultipart]:
+        """The folders of the key."""
+        return await self._threads.run(self._parts.of, key)
 
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         """One hop for a small object: opened, read and closed."""
@@ -147,13 +191,28 @@ class LocalDriver:
         await self._threads.close()
         self._files.close()
 
-    async def _publish(self, writing: "_Writing", draft: Draft, key: str, options: WriteOptions) -> Stored:
+    async def _publish(
+        self, writing: "_Writing", draft: Draft, key: str, options: WriteOptions, upload: str = ""
+    ) -> Stored:
         if options.gate is not None:
             await options.gate()
         stored = Stored(draft.etag, draft.size_bytes)
         until = clock() + self._capabilities.late_write_seconds
-        await writing.publish(draft, key, until, options.create_only)
+        if upload:
+            await writing.give(lambda: self._parts.publish(draft, key, upload, until, options.create_only))
+        else:
+            await writing.give(lambda: self._files.publish(draft, key, until, options.create_only))
         return stored
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator["_Writing"]:
+        """A draft that goes when anything fails."""
+        writing = _Writing(self._files, self._threads)
+        try:
+            yield writing
+        except BaseException:
+            await self._to_end(writing.discard())
+            raise
 
     async def _to_end(self, work: Coroutine[None, None, None]) -> None:
         """Clean up, also when the caller is cancelled once more."""
@@ -171,46 +230,62 @@ class _Writing:
         self._threads = threads
         self._draft: Draft | None = None
         self._job: asyncio.Future[Draft] | None = None
+        self._giving: asyncio.Future[Any] | None = None
 
-    async def append(self, pieces: Sequence[bytes], observe: Callable[[bytes], None] | None) -> None:
-        """Begin to write the pieces, when those before them are written."""
+    async def take(self, chunks: AsyncIterator[bytes], observe: Callable[[bytes], None] | None) -> list[bytes]:
+        """Write the chunks as they come, one batch while the next is received; the last ones are returned."""
+        pieces: list[bytes] = []
+        size = 0
+        async for chunk in chunks:
+            pieces.append(chunk)
+            size += len(chunk)
+            if size >= _BATCH_BYTES or len(pieces) >= _BATCH_PIECES:
+                await self._finished()
+                self._job = self._threads.run(self._files.write, self._draft, pieces, observe)
+                pieces, size = [], 0
+        return pieces
+
+    async def make(self, step: Callable[[Draft | None], Draft]) -> Draft:
+        """Finish the draft, durable."""
         await self._finished()
-        self._job = self._threads.run(self._files.write, self._draft, pieces, observe)
+        self._job = self._threads.run(step, self._draft)
+        self._draft = await asyncio.shield(self._job)
+        return self._draft
 
-    async def complete(self, pieces: Sequence[bytes], options: WriteOptions) -> Draft:
-        """Write the last pieces and wait until all is durable."""
-        await self._finished()
-        self._job = self._threads.run(self._files.complete, self._draft, pieces, options)
-        return await asyncio.shield(self._job)
-
-    async def copy(self, source: str, if_match: str, options: WriteOptions) -> Draft:
-        """A complete draft from another file's bytes."""
-        self._job = self._threads.run(self._files.copy, source, if_match, options)
-        return await asyncio.shield(self._job)
-
-    async def publish(self, draft: Draft, key: str, until: float, create_only: bool) -> None:
-        """Link the draft, if that can be done by then."""
-        self._job = self._threads.run(self._files.publish, draft, key, until, create_only)
+    async def give(self, step: Callable[[], T]) -> T:
+        """Give the draft its name. One whose caller leaves before is not named."""
+        giving = self._giving = self._threads.run(step)
         try:
-            await asyncio.shield(self._job)
+            return await asyncio.shield(giving)
         except asyncio.CancelledError:
-            draft.abandoned = True
+            assert self._draft is not None
+            self._draft.abandoned = True
             raise
 
     async def discard(self) -> None:
         """Leave no draft. What was linked before the caller left stays for whoever has seen it."""
-        if self._job is None:
-            return
-        await asyncio.wait([self._job])
-        if self._job.exception() is not None:
-            return  # a step that fails takes its draft along
-        draft = self._job.result()
-        with contextlib.suppress(RuntimeError):  # closed meanwhile
-            await self._threads.run(draft.close)
+        if self._giving is not None:
+            await asyncio.wait([self._giving])
+        elif self._job is not None:
+            await asyncio.wait([self._job])
+            if self._job.exception() is None:  # a step that fails takes its draft along
+                draft = self._job.result()
+                with contextlib.suppress(RuntimeError):  # closed meanwhile
+                    await self._threads.run(draft.close)
 
     async def _finished(self) -> None:
         if self._job is not None:
             self._draft = await asyncio.shield(self._job)
+
+
+async def _bounded(chunks: AsyncIterator[bytes], number: int, size_bytes: int) -> AsyncIterator[bytes]:
+    """The chunks of a part, as long as they are not more than was said."""
+    left = size_bytes
+    async for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise BadPart(f"part {number} has more than the {size_bytes} bytes that were said")
+        yield chunk
 
 
 class _FileBody:
