@@ -13,7 +13,7 @@ from prism.blob.driver import WriteOptions
 from prism.blob.local import open_local
 from prism.errors import ErrorCode, PrismError
 from prism.failpoints import FailpointError, arm
-from prism.testing.blob_suite import content_of, put
+from prism.testing.blob_suite import content_of, put, stream
 
 
 class Disk:
@@ -85,6 +85,51 @@ async def test_a_copy_survives(store: BlobStore, disk: Disk) -> None:
     stored = await put(store, "a", b"content")
     await store.copy("a", stored.etag, "b/c", WriteOptions())
     assert disk.survives("b/c")
+
+
+async def test_parts_and_their_object_survive(tmp_path: Path, store: BlobStore, disk: Disk) -> None:
+    upload = await store.create_multipart("d/k", WriteOptions(metadata={"a": "b"}))
+    (begun,) = (tmp_path / "blobs").glob("~=parts/*/*/begun")
+    folder = str(begun.parent.relative_to(tmp_path / "blobs"))
+    assert disk.survives(f"{folder}/begun"), "the upload's name was told, and a power cut takes it"
+    for content in (b"first", b"again"):
+        part = await store.put_part("d/k", upload, 1, stream(content), 5)
+        assert disk.survives(f"{folder}/1")
+    await store.complete_multipart("d/k", upload, [part], WriteOptions(metadata={"a": "b"}))
+    assert disk.survives("d/k")
+    assert not disk.named(folder), "after a power cut nobody would remove these parts"
+
+
+async def test_an_aborted_upload_stays_away(tmp_path: Path, store: BlobStore, disk: Disk) -> None:
+    upload = await store.create_multipart("d/k", WriteOptions())
+    await store.put_part("d/k", upload, 1, stream(b"x"), 1)
+    (folder,) = (tmp_path / "blobs").glob("~=parts/*/*")
+    assert disk.named(str(folder.relative_to(tmp_path / "blobs")))
+    await store.abort_multipart("d/k", upload)
+    assert not disk.named(str(folder.relative_to(tmp_path / "blobs")))
+
+
+async def test_a_part_that_could_not_be_synced_is_not_there(store: BlobStore, disk: Disk) -> None:
+    upload = await store.create_multipart("d/k", WriteOptions())
+    disk.fails = "file"
+    with pytest.raises(PrismError) as caught:
+        await store.put_part("d/k", upload, 1, stream(b"x"), 1)
+    assert caught.value.code is ErrorCode.STORE_DOWN
+    assert not await store.list_parts("d/k", upload)
+
+
+@pytest.mark.parametrize("step", ["after_rename", "after_folder_fsync", "after_join_parts"])
+async def test_a_completion_that_fails_takes_nothing_back_that_was_visible(store: BlobStore, step: str) -> None:
+    upload = await store.create_multipart("d/k", WriteOptions())
+    part = await store.put_part("d/k", upload, 1, stream(b"x"), 1)
+    arm(f"blob.local.{step}=raise")
+    with pytest.raises((PrismError, FailpointError)):
+        await store.complete_multipart("d/k", upload, [part], WriteOptions())
+    arm("")
+    assert await content_of(store, "d/k") == b"x"
+    assert [one.upload for one in await store.open_multiparts("d/k")] == [upload]
+    await store.abort_multipart("d/k", upload)
+    assert await content_of(store, "d/k") == b"x"
 
 
 async def test_a_folder_that_another_process_has_just_made(tmp_path: Path, store: BlobStore, disk: Disk) -> None:

@@ -141,6 +141,7 @@ class PartFiles:
         try:
             folder = self._of_key(key)
         except FileNotFoundError:
+            self._files.folders.forget("")  # the store itself may be gone
             return []
         found = []
         for name in filter(_UPLOAD.match, os.listdir(folder.fd)):  # noqa: PTH208 - by descriptor
