@@ -24,7 +24,7 @@ from .bus import Bus, open_bus
 from .bus.driver import Driver as BusDriver
 from .config import Config
 from .continuation import Continuations
-from .deployment import Deployment, claim, identify
+from .deployment import Deployment, claim, identify, is_mine
 from .errors import ErrorCode, PrismError
 from .identifiers import new_request_id, utc_now, version_ids
 from .keys import Layout
@@ -99,10 +99,12 @@ async def open_app(
     audit: AuditSink | None = None,
     wraps: Wraps | None = None,
 ) -> AsyncIterator[App]:
+    claims: bool = True,
     """Open everything that `config` names and give it, composed; on leaving, finish what was begun and close.
 
-    Errors: INVALID_ARGUMENT (a folder cannot be written), SCHEMA_MISMATCH, PERMISSION_DENIED (a store is another's),
-    CATALOG_DOWN, STORE_DOWN, UNIMPLEMENTED for drivers that do not exist yet.
+    Without `claims` nobody looks at whose the stores are: for the rebuild, which looks itself. Errors: INVALID_ARGUMENT
+    (a folder cannot be written), SCHEMA_MISMATCH, PERMISSION_DENIED (a store is another's), CATALOG_DOWN, STORE_DOWN,
+    UNIMPLEMENTED for drivers that do not exist yet.
     """
     registry, wraps = registry or CollectorRegistry(), wraps or Wraps()
     async with contextlib.AsyncExitStack() as stack:
@@ -132,7 +134,7 @@ async def open_app(
                     tasks=tasks,
                 )
             )
-        for served in opened:
+        for served in opened if claims else ():
             await _refuse_unknown(served)
             await claim(served.store, served.layout.owner, deployment, served.name, now())
         await stack.enter_async_context(_living(Life(meta, new_id, now), tasks, config.server.shutdown_seconds))
@@ -175,7 +177,8 @@ def _compose(
     s3_url = PublicURL(config)
     retention = timedelta(hours=config.bus.retention_hours)
     janitor = Janitor(namespaces, meta, bus, config.janitor, now=now, registry=registry, retention=retention)
-    readiness = Readiness(dict(_looks(namespaces, meta, audit, janitor)))
+    readiness = Readiness(dict(_looks(namespaces, meta, audit, janitor, deployment)))
+    uploads = Uploads(namespaces, access, s3_url)
     services = Services(
         config=config,
         access=access,
@@ -200,7 +203,9 @@ def _compose(
     )
 
 
-def _looks(namespaces: Namespaces, meta: Meta, audit: AuditSink, janitor: Janitor) -> Iterator[tuple[str, Look]]:
+def _looks(
+    namespaces: Namespaces, meta: Meta, audit: AuditSink, janitor: Janitor, deployment: Deployment
+) -> Iterator[tuple[str, Look]]:
     """What readiness looks at."""
 
     async def catalog() -> str:
@@ -213,7 +218,7 @@ def _looks(namespaces: Namespaces, meta: Meta, audit: AuditSink, janitor: Janito
     yield "catalog", catalog
     yield "audit", record
     for space in namespaces:
-        yield f"store of {space.name}", _store_look(space)
+        yield f"store of {space.name}", _store_look(space, deployment)
         yield f"janitor of {space.name}", _janitor_look(janitor, space.name)
 
 
@@ -226,7 +231,8 @@ def _janitor_look(janitor: Janitor, namespace: str) -> Look:
 
 def _store_look(space: Namespace) -> Look:
     async def look() -> str:
-        return "" if await space.store.head(space.layout.owner) is not None else "its owner marker is gone"
+        mine = await is_mine(space.store, space.layout.owner, deployment, space.name)
+        return "" if mine else "its owner marker is gone, or names somebody else"
 
     return look
 

@@ -173,6 +173,13 @@ class Layout:
         parsed = Parsed(bucket, key, version_id, staging)
         return parsed if self.place(parsed) == physical else None
 
+    def adoptable(self, physical: str) -> str | None:
+        """The logical key that foreign bytes have once they are adopted; None for a key of Prism's form, whichever
+        deployment or namespace laid it out. The answer need not be a legal key."""
+        name = physical.removeprefix(self._prefix)
+        laid_out = _PHYSICAL.match(name) or any(folder.startswith("~") for folder in name.split("/"))
+        return None if laid_out else name
+
     def place(self, parsed: Parsed, key: str = "") -> str:
         """The physical key that says this; `key` for one that was too long to be written in full."""
         lay = self.staging if parsed.staging else self.physical

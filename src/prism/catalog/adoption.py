@@ -113,6 +113,8 @@ async def commit(tx: Txn, rules: Rules, adopted: Sequence[Adopted], now: datetim
         elif outcome in ("new", "changed", "unchanged"):
             row = msgspec.structs.replace(one.row, generation=space.deletions)
             outcome = await _reference(tx, rules, one.foreign, row, now)
+        elif outcome == "taken":
+            tx.clear(adoption_key(rules.namespace, one.foreign.physical_key))
         outcomes.append(outcome)
     return outcomes
 

@@ -1,5 +1,6 @@
 """Further buckets of a namespace, beside its own."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from ..errors import ErrorCode, PrismError
@@ -9,7 +10,7 @@ from .objects import Unsettled
 from .rows import BucketRow, PromiseRow, Rules, bucket_key, decode, encode
 from .uploads import abandon, require_bucket
 
-__all__ = ["create", "listed", "remove"]
+__all__ = ["add_missing", "create", "listed", "remove"]
 
 _MOST_OPEN = 200
 
@@ -20,6 +21,15 @@ async def create(tx: Txn, rules: Rules, bucket: str, now: datetime) -> None:
     if bucket == rules.own_bucket or await tx.get(key) is not None:
         raise PrismError(ErrorCode.BUCKET_EXISTS, f"namespace {rules.namespace!r} has the bucket {bucket!r} already")
     tx.set(key, encode(BucketRow(created_at=now)))
+
+
+async def add_missing(tx: Txn, rules: Rules, buckets: Iterable[str], now: datetime) -> None:
+    """Create those that the namespace has not."""
+    wanted = sorted(set(buckets) - {rules.own_bucket})
+    values = await tx.get_many([bucket_key(rules.namespace, bucket) for bucket in wanted])
+    for bucket, value in zip(wanted, values, strict=True):
+        if value is None:
+            tx.set(bucket_key(rules.namespace, bucket), encode(BucketRow(created_at=now)))
 
 
 async def remove(

@@ -49,6 +49,7 @@ __all__ = [
     "drop_dead",
     "expire",
     "is_alive",
+    "keep_version",
     "look",
     "matches",
     "overtaken",
@@ -236,7 +237,7 @@ async def _supersede(tx: Txn, rules: Rules, promise: PromiseRow, row: ObjectRow,
     close(tx, rules, promise)
     expired = row.expires_at is not None and row.expires_at <= now
     if rules.versioning and not expired:
-        await _keep(tx, rules, promise.bucket, promise.key, row, now)
+        await keep_version(tx, rules, promise.bucket, promise.key, row, now)
         count(tx, rules.namespace, row, +1)
     else:
         condemn(
@@ -285,7 +286,7 @@ def _row(rules: Rules, promise: PromiseRow, facts: Facts, generation: int, now: 
     )
 
 
-async def _keep(
+async def keep_version(
     tx: Txn, rules: Rules, bucket: str, key: str, row: ObjectRow | None, now: datetime, generation: int = 0
 ) -> None:
     """Put a version (None: a deletion's marker) on top of those that are kept already."""
@@ -309,7 +310,7 @@ async def _retire(
         tx.clear(expiry_key(rules.namespace, row.expires_at, bucket, key))
     expired = row.expires_at is not None and row.expires_at <= now
     if rules.versioning and row.generation >= mark and not expired:
-        await _keep(tx, rules, bucket, key, row, now)
+        await keep_version(tx, rules, bucket, key, row, now)
         return True
     grace: timedelta | None = None
     if row.generation < mark:
@@ -382,7 +383,7 @@ async def unlink(
         return Unlinked(deleted=False)
     kept = await _retire(tx, rules, bucket, key, current, mark, now, reason="deleted")
     if kept:
-        await _keep(tx, rules, bucket, key, None, now, space.deletions)
+        await keep_version(tx, rules, bucket, key, None, now, space.deletions)
     for upload in uploads:
         if upload.taken is not None:
             leave_over(tx, rules, upload, now)

@@ -7,7 +7,8 @@ again when it lost to another transaction, so it has no side effects; what a cal
 the store could not say at first. What goes wrong is a `PrismError`; a body's own exceptions come out unchanged.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from ..errors import ErrorCode, PrismError
@@ -96,6 +97,20 @@ class Meta:
         try:
             async with self._driver.snapshot() as snapshot:
                 return await within(body(View(snapshot)), self._seconds)
+        except Closed as error:
+            raise _closed() from error
+        except self._driver.failures as error:
+            raise self._down(error) from error
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[View]:
+        """One snapshot for as long as it is held, for exports: a store with a log keeps what it needs meanwhile.
+
+        Errors as those of `read`, without its deadline; a driver that cannot hold one so long fails in the middle.
+        """
+        try:
+            async with self._driver.snapshot() as snapshot:
+                yield View(snapshot)
         except Closed as error:
             raise _closed() from error
         except self._driver.failures as error:
