@@ -51,6 +51,6 @@ lock: ## choose versions again: requirements.lock from the two pyproject.toml
 	@uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate --no-emit-index-url -o scripts/uv.lock.txt - <<< uv
 
 clean: ## remove what was made here; served data is left alone
-	@if [ -d .cache/services/run ]; then $(BIN)/python -m scripts.services stop; fi
+	@if [ -d .cache/services/run ] && [ -x $(BIN)/python ]; then $(BIN)/python -m scripts.services stop; fi
 	@rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
