@@ -35,6 +35,7 @@ from .namespaces import Namespace, Namespaces, Tasks, rules_of
 from .objects import ObjectStore
 from .readiness import Look, Readiness
 from .server.services import Services
+from .sessions import Sessions
 from .uploads import Uploads
 from .workers.fsck import holds_unknown
 from .workers.janitor import Janitor
@@ -179,11 +180,13 @@ def _compose(
     janitor = Janitor(namespaces, meta, bus, config.janitor, now=now, registry=registry, retention=retention)
     readiness = Readiness(dict(_looks(namespaces, meta, audit, janitor, deployment)))
     uploads = Uploads(namespaces, access, s3_url)
+    uploads = Uploads(namespaces, access, s3_url)
     services = Services(
         config=config,
         access=access,
         objects=ObjectStore(namespaces, access, continuations),
-        uploads=Uploads(namespaces, access, s3_url),
+        uploads=uploads,
+        sessions=Sessions(namespaces, access, uploads),
         registry=registry,
         ready=readiness,
         now=now,

@@ -6,6 +6,7 @@ names an upload is decided like any other. This module holds and checks values a
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
@@ -29,11 +30,26 @@ __all__ = [
     "UploadName",
     "UploadRequest",
     "UploadStatus",
+    "declared_of",
 ]
 
 MAX_PARTS = 10_000
 MAX_SIGNED_PARTS = 100
 _MAX_ID_CHARACTERS = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_CRC32C = re.compile(r"[A-Za-z0-9+/]{5}[AQgw]==\Z")
+
+
+def declared_of(sha256: str = "", crc32c: str = "", size_bytes: int | None = None) -> Declared:
+    """What a sender says of the whole object; empty texts say nothing. INVALID_ARGUMENT for what is no such thing."""
+    sha256 = sha256.lower()
+    if sha256 and not _SHA256.match(sha256):
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, "checksum_sha256 is 64 hexadecimal digits")
+    if crc32c and not _CRC32C.match(crc32c):
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, "checksum_crc32c is 4 bytes, big-endian, in base64")
+    if size_bytes is not None and size_bytes < 0:
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, "size_bytes is 0 or more")
+    return Declared(size_bytes=size_bytes, sha256=sha256 or None, crc32c=crc32c or None)
 
 
 class UploadName(msgspec.Struct, frozen=True):
@@ -138,6 +154,8 @@ class Chosen(Frozen, frozen=True, kw_only=True):
     parts: Sequence[tuple[int, str]] | None = None
     declared: Declared = Declared()
     precondition: Precondition = Precondition()
+    smallest_part_bytes: int = 0
+    """Of every part but the last."""
 
 
 class OpenUpload(Frozen, frozen=True, kw_only=True):

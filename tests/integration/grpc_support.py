@@ -122,6 +122,7 @@ async def served(tls: TLSConfig | None = None, **limits: float) -> AsyncIterator
         access=Access(config, registry, audit, lambda: NOW),
         objects=stand_in,
         uploads=stand_in,
+        sessions=stand_in,
         registry=registry,
         ready=ready,
         now=lambda: NOW,

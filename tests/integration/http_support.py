@@ -33,6 +33,7 @@ from prism.server.http import http_app
 from prism.server.http_exchange import Reply, refused
 from prism.server.services import Services
 from prism.serving.protocol import bounded_protocol
+from prism.sessions import Sessions
 from prism.uploads import Uploads
 
 OBJECTS = "/v1/namespaces/things/objects"
@@ -94,11 +95,13 @@ class World:
         async def ready() -> Mapping[str, str]:
             return self.unready
 
+        uploads = Uploads(self.namespaces, access, lambda: "http://s3.example")
         self.services = Services(
             config=config,
             access=access,
             objects=ObjectStore(self.namespaces, access, Continuations(b"k" * 32)),
-            uploads=Uploads(self.namespaces, access, lambda: "http://s3.example"),
+            uploads=uploads,
+            sessions=Sessions(self.namespaces, access, uploads),
             registry=registry,
             ready=ready,
             now=self.clock,

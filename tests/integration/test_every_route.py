@@ -18,16 +18,18 @@ from botocore.credentials import Credentials
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from http_support import Served, configured, listening, served
-from prism_sdk.stubs.prism.objectstore import namespaces_pb2, object_store_pb2
+from prism_sdk.stubs.prism.objectstore import namespaces_pb2, object_store_pb2, uploads_pb2
 
 from prism.access import Policy
-from prism.model import Action
+from prism.model import Action, ObjectRef
 from prism.server.grpc import start_grpc
 from prism.server.grpc_health import REFLECTION_SERVICES
 from prism.server.http import http_router
 from prism.server.s3 import s3_app
-from prism.server.s3_routing import OPERATIONS
+from prism.server.s3_routing import COPIES, OPERATIONS
+from prism.tickets import UploadName
 
+UPLOAD = UploadName(ObjectRef("things", "things", "k"), "a" * 26)
 NOBODY = Policy(namespaces=frozenset(), open=False)
 
 HTTP: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {
@@ -56,6 +58,11 @@ HTTP: dict[tuple[str, str], list[tuple[str, dict[str, Any]]]] = {
     ("GET", "/v1/namespaces/{namespace}/expiring"): [(Action.LIST_EXPIRING, {"params": {"within": "7d"}})],
     ("GET", "/v1/namespaces/{namespace}/usage"): [(Action.USAGE, {})],
     ("GET", "/v1/namespaces/{namespace}/buckets"): [(Action.LIST_BUCKETS, {})],
+    ("POST", "/v1/uploads"): [(Action.CREATE_UPLOAD, {"json": {"namespace": "things", "key": "k"}})],
+    ("GET", "/v1/uploads/{upload_id}"): [(Action.READ_UPLOAD, {})],
+    ("POST", "/v1/uploads/{upload_id}/parts"): [(Action.SIGN_PARTS, {"json": {"numbers": [1]}})],
+    ("POST", "/v1/uploads/{upload_id}/complete"): [(Action.COMPLETE_UPLOAD, {})],
+    ("DELETE", "/v1/uploads/{upload_id}"): [(Action.ABORT_UPLOAD, {})],
     ("HEAD", "/v1/namespaces/{namespace}/buckets/{bucket}"): [(Action.HEAD_BUCKET, {})],
     ("PUT", "/v1/namespaces/{namespace}/buckets/{bucket}"): [(Action.CREATE_BUCKET, {})],
     ("DELETE", "/v1/namespaces/{namespace}/buckets/{bucket}"): [(Action.DELETE_BUCKET, {})],
@@ -88,12 +95,31 @@ GRPC: dict[str, tuple[Any, Action]] = {
         Action.LIST_EXPIRING,
     ),
     "prism.objectstore.NamespaceService/GetUsage": (namespaces_pb2.GetUsageRequest(namespace="things"), Action.USAGE),
+    "prism.objectstore.UploadService/CreateUpload": (uploads_pb2.CreateUploadRequest(**_OBJECT), Action.CREATE_UPLOAD),
+    "prism.objectstore.UploadService/GetUpload": (
+        uploads_pb2.GetUploadRequest(upload_id=UPLOAD.upload_id),
+        Action.READ_UPLOAD,
+    ),
+    "prism.objectstore.UploadService/SignParts": (
+        uploads_pb2.SignPartsRequest(upload_id=UPLOAD.upload_id, numbers=[1]),
+        Action.SIGN_PARTS,
+    ),
+    "prism.objectstore.UploadService/CompleteUpload": (
+        uploads_pb2.CompleteUploadRequest(upload_id=UPLOAD.upload_id),
+        Action.COMPLETE_UPLOAD,
+    ),
+    "prism.objectstore.UploadService/AbortUpload": (
+        uploads_pb2.AbortUploadRequest(upload_id=UPLOAD.upload_id),
+        Action.ABORT_UPLOAD,
+    ),
     "grpc.health.v1.Health/Check": (health_pb2.HealthCheckRequest(), Action.READ_HEALTH),
     "grpc.health.v1.Health/Watch": (health_pb2.HealthCheckRequest(), Action.READ_HEALTH),
 } | {
     f"{name}/ServerReflectionInfo": (reflection_pb2.ServerReflectionRequest(list_services=""), Action.READ_DOCS)
     for name in REFLECTION_SERVICES
 }
+_PARTS = b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></CompleteMultipartUpload>"
+_AT = f"/things/k?uploadId={UPLOAD.version_id}"
 _DELETE = b"<Delete><Object><Key>k</Key></Object></Delete>"
 S3: dict[str, tuple[str, str, bytes, dict[str, str], Action]] = {
     # operation: method, target, body, headers
@@ -110,6 +136,13 @@ S3: dict[str, tuple[str, str, bytes, dict[str, str], Action]] = {
     "PutObject": ("PUT", "/things/k", b"1", {}, Action.PUT),
     "DeleteObject": ("DELETE", "/things/k", b"", {}, Action.DELETE),
     "CopyObject": ("PUT", "/things/k", b"", {"x-amz-copy-source": "things/a"}, Action.PUT),
+    "CreateMultipartUpload": ("POST", "/things/k?uploads=", b"", {}, Action.CREATE_UPLOAD),
+    "UploadPart": ("PUT", f"{_AT}&partNumber=1", b"1", {}, Action.PUT_PART),
+    "UploadPartCopy": ("PUT", f"{_AT}&partNumber=1", b"", {"x-amz-copy-source": "things/a"}, Action.PUT_PART),
+    "ListParts": ("GET", _AT, b"", {}, Action.READ_UPLOAD),
+    "CompleteMultipartUpload": ("POST", _AT, _PARTS, {}, Action.COMPLETE_UPLOAD),
+    "AbortMultipartUpload": ("DELETE", _AT, b"", {}, Action.ABORT_UPLOAD),
+    "ListMultipartUploads": ("GET", "/things?uploads=", b"", {}, Action.LIST_UPLOADS),
 }
 
 
@@ -140,7 +173,7 @@ def test_every_http_route_has_a_row() -> None:
 
 @pytest.mark.parametrize(("method", "path"), list(HTTP), ids=[" ".join(row) for row in HTTP])
 async def test_http_asks_before_it_does_anything(prism: Served, method: str, path: str) -> None:
-    target = path.format(namespace="things", key="k", bucket="another")
+    target = path.format(namespace="things", key="k", bucket="another", upload_id=UPLOAD.upload_id)
     methods = [method, "HEAD"] if method == "GET" and ("HEAD", path) not in HTTP else [method]
     for sent in methods:
         for action, request in HTTP[method, path]:
@@ -152,7 +185,7 @@ async def test_http_asks_before_it_does_anything(prism: Served, method: str, pat
 def test_every_rpc_has_a_row() -> None:
     described = {
         f"{service.full_name}/{method.name}"
-        for file in (object_store_pb2, namespaces_pb2, health_pb2)
+        for file in (object_store_pb2, namespaces_pb2, uploads_pb2, health_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
@@ -176,7 +209,7 @@ async def test_grpc_asks_before_it_does_anything(prism: Served) -> None:
 
 
 def test_every_s3_operation_has_a_row() -> None:
-    assert set(S3) == {operation.name for operation in OPERATIONS.values()} | {"CopyObject"}
+    assert set(S3) == {operation.name for operation in (*OPERATIONS.values(), *COPIES.values())}
 
 
 async def test_s3_asks_before_it_does_anything(prism: Served) -> None:

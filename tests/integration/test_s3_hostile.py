@@ -25,13 +25,18 @@ def raw(running: Running) -> Raw:
 
 
 _TARGETS = {"service": "/", "bucket": f"/{BUCKET}", "object": TARGET}
+_BODIES = {
+    "delete": b"<Delete><Object><Key>k</Key></Object></Delete>",
+    "uploadId": b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part>"
+    b"</CompleteMultipartUpload>",
+}
 
 
 @pytest.mark.parametrize(("level", "method", "mark"), OPERATIONS, ids=str)
 async def test_every_operation_asks_who_calls_and_records_it(
     running: Running, raw: Raw, level: str, method: str, mark: str
 ) -> None:
-    target = _TARGETS[level] + (f"?{mark}=2" if mark else "")
+    target = _TARGETS[level] + (f"?{mark}=2" if mark else "") + ("&partNumber=1" if mark == "uploadId" else "")
     for sender, signed, status, name, outcome in (
         (raw, False, 403, "anonymous", "UNAUTHENTICATED"),
         (Raw(raw.url, ("nobody", "secret")), True, 403, "nobody", "UNKNOWN_ACCESS_KEY"),
@@ -45,7 +50,7 @@ async def test_every_operation_asks_who_calls_and_records_it(
         assert (record.principal, record.kind, record.action, record.outcome) == (name, "unverified", action, outcome)
         assert record.request_id == answer.headers["x-amz-request-id"]
     before = len(running.audit.records)
-    await raw.send(method, target, b"<Delete><Object><Key>k</Key></Object></Delete>" if mark == "delete" else b"")
+    await raw.send(method, target, _BODIES.get(mark, b"") if method == "POST" else b"")
     assert any(one.kind == "access_key" and one.namespace == raw.pair[0] for one in running.audit.records[before:])
 
 

@@ -92,8 +92,6 @@ class RemoteStore(Settings, frozen=True, kw_only=True):
     """Certificates of the authorities that the store's own is checked against, PEM; the system's unless given."""
     prefix: Prefix = ""
     """Stands in front of every physical key, so that namespaces can share a bucket."""
-    upload_session_seconds: Annotated[float, Meta(ge=60, le=2_592_000)] = 86_400
-    """An upload in parts on which nothing happens for this long is given up."""
     request_seconds: Seconds = 30
     """The store must answer, or take or give the next piece of a body, within this time."""
     max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 64
@@ -292,6 +290,8 @@ class Limits(Settings, frozen=True, kw_only=True):
     """Largest user metadata of an object, names and values together."""
     max_open_uploads_per_key: Annotated[int, Meta(ge=1, le=1000)] = 32
     """Presigned uploads of one key that may be open at a time."""
+    upload_session_seconds: Annotated[float, Meta(ge=60, le=2_592_000)] = 86_400
+    """An upload in parts on which nothing happens for this long is given up."""
     request_seconds: Seconds = 30
     """Deadline of a request that moves no object bytes."""
     idle_seconds: Seconds = 60

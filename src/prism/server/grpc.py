@@ -14,6 +14,7 @@ from ..errors import ErrorCode, PrismError
 from .grpc_calls import Calls
 from .grpc_health import HEALTH_SERVICE, REFLECTION_SERVICES, Health, reflection_methods
 from .grpc_objects import NAMESPACE_SERVICE, OBJECT_SERVICE, namespace_methods, object_methods
+from .grpc_uploads import UPLOAD_SERVICE, upload_methods
 from .services import Services
 
 __all__ = ["GrpcServer", "start_grpc"]
@@ -46,10 +47,11 @@ async def start_grpc(
     certificate cannot be used.
     """
     calls = Calls(services)
-    health = Health(services, (OBJECT_SERVICE, NAMESPACE_SERVICE))
+    health = Health(services, (OBJECT_SERVICE, NAMESPACE_SERVICE, UPLOAD_SERVICE))
     methods = {
         OBJECT_SERVICE: object_methods(services, calls),
         NAMESPACE_SERVICE: namespace_methods(services, calls),
+        UPLOAD_SERVICE: upload_methods(services, calls),
         HEALTH_SERVICE: health.methods(calls),
     }
     described = (*methods, *REFLECTION_SERVICES[:1])

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Scope
 
 from ..errors import ErrorCode, PrismError
 from ..model import Caller
-from . import http_namespaces, http_objects
+from . import http_namespaces, http_objects, http_uploads
 from .headers import Header
 from .http_exchange import Receive, Reply, Request, Send, error_reply, refusal
 from .http_pages import page_routes
@@ -41,7 +41,7 @@ def http_app(services: Services) -> ASGIApp:
 
 def http_router() -> Router:
     """All routes there are."""
-    routes = (*http_namespaces.ROUTES, *http_objects.ROUTES)
+    routes = (*http_namespaces.ROUTES, *http_objects.ROUTES, *http_uploads.ROUTES)
     return Router((*routes, *page_routes(routes)))
 
 
@@ -102,7 +102,7 @@ class _Application:
         route = resource.get(request.method)
         if route is None:
             return _not_allowed(request, resource)
-        if self._in_progress > self._limits.max_requests and namespace:
+        if self._in_progress > self._limits.max_requests and path.startswith(b"/v1/"):
             raise PrismError(ErrorCode.RATE_LIMITED, "too many requests are in progress", retry_after_seconds=1)
         self._router.place(request, namespace, tail)
         return await self._run(route, request)

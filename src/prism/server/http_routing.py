@@ -12,13 +12,15 @@ import msgspec
 from ..model import Action
 from .http_exchange import Reply, Request, decoded
 
-__all__ = ["NAMESPACES", "Answer", "NoQuery", "Parameter", "Resource", "Route", "Router"]
+__all__ = ["NAMESPACES", "UPLOADS", "Answer", "NoQuery", "Parameter", "Resource", "Route", "Router"]
 
 Handler = Callable[[Request], Awaitable[Reply | None]]
 """None: the handler has answered by itself."""
 Resource = Mapping[str, "Route"]
 NAMESPACES = "/v1/namespaces/"
+UPLOADS = "/v1/uploads"
 _IN_NAMESPACE = "/v1/namespaces/{namespace}/"
+_OF_UPLOAD = "/v1/uploads/{upload_id}"
 
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,14 +75,17 @@ class Router:
         self._fixed: dict[bytes, dict[str, Route]] = {}
         self._inside: dict[bytes, dict[str, Route]] = {}
         self._below: dict[bytes, dict[str, Route]] = {}
+        self._of_upload: dict[bytes, dict[str, Route]] = {}
         for route in routes:
             self._methods(route.path)[route.method] = route
-        for table in (self._fixed, self._inside, self._below):
+        for table in (self._fixed, self._inside, self._below, self._of_upload):
             for methods in table.values():
                 if "GET" in methods:
                     methods.setdefault("HEAD", methods["GET"])
 
     def _methods(self, path: str) -> dict[str, Route]:
+        if path.startswith(_OF_UPLOAD):
+            return self._of_upload.setdefault(path.removeprefix(_OF_UPLOAD).encode(), {})
         if not path.startswith(_IN_NAMESPACE):
             return self._fixed.setdefault(path.encode(), {})
         first, slash, _ = path.removeprefix(_IN_NAMESPACE).partition("/")
@@ -94,6 +99,11 @@ class Router:
             resource = (self._below if slash else self._inside).get(first)
             if resource is not None and namespace:
                 return resource, namespace, tail
+        if path.startswith(b"/v1/uploads/"):
+            upload_id, slash, rest = path[12:].partition(b"/")
+            resource = self._of_upload.get(slash + rest)
+            if resource is not None and upload_id:
+                return resource, b"", upload_id
         fixed = self._fixed.get(path)
         return None if fixed is None else (fixed, b"", b"")
 

@@ -24,6 +24,7 @@ _VARIABLES = {
     "namespace": "A configured namespace",
     "key": "The object's key, 1 to 1,024 bytes of UTF-8, slashes included",
     "bucket": "The bucket's name",
+    "upload_id": "As `createUpload` gave it",
 }
 
 

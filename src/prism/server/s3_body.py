@@ -61,9 +61,12 @@ def incoming_body(request: S3Request) -> Incoming:
     return Incoming(declared, chunks, headers)
 
 
-async def read_document(request: S3Request) -> bytes:
-    """A body that is not an object's bytes, whole; empty when there is none. TOO_LARGE, CHECKSUM_MISMATCH."""
-    largest = request.services.config.limits.max_json_bytes
+async def read_document(request: S3Request, least_bytes: int = 0) -> bytes:
+    """A body that is not an object's bytes, whole; empty when there is none. TOO_LARGE, CHECKSUM_MISMATCH.
+
+    `least_bytes` may always come, whatever `limits.max_json_bytes` says.
+    """
+    largest = max(request.services.config.limits.max_json_bytes, least_bytes)
     if not request.unread:
         return b""
     body = incoming_body(request)

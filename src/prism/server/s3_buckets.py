@@ -5,13 +5,13 @@ The buckets of a key's namespace are all that the key can see. A page of a listi
 """
 
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 from ..errors import ErrorCode, PrismError
 from ..model import ListPage, ObjectInfo
 from .http_exchange import Reply
 from .s3_body import read_document
 from .s3_exchange import S3Request, invalid, xml_reply
+from .s3_parameters import Encode, encoding_of, number_of
 from .s3_xml import element, instant, read
 
 __all__ = [
@@ -35,7 +35,7 @@ async def list_buckets(request: S3Request) -> Reply:
     """ListBuckets, with prefix, max-buckets and continuation-token."""
     names = sorted(await request.services.objects.list_buckets(request.caller, request.namespace))
     after, prefix = request.query.get("continuation-token", ""), request.query.get("prefix", "")
-    limit = _number(request, "max-buckets", _BUCKETS, least=1)
+    limit = number_of(request, "max-buckets", _BUCKETS, least=1)
     if request.query.get("bucket-region", _region(request)) != _region(request):
         names = []
     names = [name for name in names if name > after and name.startswith(prefix)]
@@ -90,9 +90,9 @@ async def list_objects_v2(request: S3Request) -> Reply:
     token, start_after = query.get("continuation-token"), query.get("start-after", "")
     if token == "":
         raise invalid("InvalidArgument", "the continuation token is empty")
-    limit = _number(request, "max-keys", _PAGE)
+    limit = number_of(request, "max-keys", _PAGE)
     page = await _page(request, limit, token or "", start_after)
-    encode = _encoding(request)
+    encode = encoding_of(request)
     owner = _owner(request) if query.get("fetch-owner") == "true" else ""
     parts = [*_head(request, limit, page, encode), element("KeyCount", len(page.objects) + len(page.common_prefixes))]
     if token is not None:
@@ -106,8 +106,8 @@ async def list_objects_v2(request: S3Request) -> Reply:
 
 async def list_objects(request: S3Request) -> Reply:
     """ListObjects, the first version: its next page begins after a key, so a page is never empty but at the end."""
-    limit = _number(request, "max-keys", _PAGE)
-    marker, encode = request.query.get("marker", ""), _encoding(request)
+    limit = number_of(request, "max-keys", _PAGE)
+    marker, encode = request.query.get("marker", ""), encoding_of(request)
     page = await _page(request, limit, "", marker)
     for _ in range(_EMPTY_PAGES):
         if page.objects or page.common_prefixes or page.next_token is None:
@@ -139,7 +139,7 @@ async def _page(request: S3Request, limit: int, token: str, start_after: str) ->
     )
 
 
-def _head(request: S3Request, limit: int, page: ListPage, encode: "_Encode") -> list[str]:
+def _head(request: S3Request, limit: int, page: ListPage, encode: Encode) -> list[str]:
     query = request.query
     parts = [
         element("Name", request.bucket),
@@ -154,43 +154,17 @@ def _head(request: S3Request, limit: int, page: ListPage, encode: "_Encode") -> 
     return parts
 
 
-def _contents(page: ListPage, encode: "_Encode", owner: str) -> list[str]:
+def _contents(page: ListPage, encode: Encode, owner: str) -> list[str]:
     prefixes = [f"<CommonPrefixes>{element('Prefix', encode(p))}</CommonPrefixes>" for p in page.common_prefixes]
     return [_entry(info, encode, owner) for info in page.objects] + prefixes
 
 
-def _entry(info: ObjectInfo, encode: "_Encode", owner: str) -> str:
+def _entry(info: ObjectInfo, encode: Encode, owner: str) -> str:
     return (
         f"<Contents>{element('Key', encode(info.key))}"
         f"<LastModified>{instant(info.last_modified)}</LastModified><ETag>&quot;{info.etag}&quot;</ETag>"
         f"<Size>{info.size_bytes}</Size><StorageClass>STANDARD</StorageClass>{owner}</Contents>"
     )
-
-
-class _Encode:
-    """How names are written: percent-encoded if the client asked for it, else as they are."""
-
-    def __init__(self, *, url: bool) -> None:
-        self._url = url
-
-    def __call__(self, text: str) -> str:
-        return quote(text, safe="/-_.~") if self._url else text
-
-
-def _encoding(request: S3Request) -> _Encode:
-    kind = request.query.get("encoding-type")
-    if kind not in {None, "url"}:
-        raise invalid("InvalidArgument", "encoding-type is url")
-    return _Encode(url=kind == "url")
-
-
-def _number(request: S3Request, name: str, most: int, *, least: int = 0) -> int:
-    text = request.query.get(name, "")
-    if not text:
-        return most
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) >= least):
-        raise invalid("InvalidArgument", f"{name} is a number, {least} or more")
-    return min(int(text), most)
 
 
 def _region(request: S3Request) -> str:

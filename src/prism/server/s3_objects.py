@@ -7,7 +7,6 @@ something that Prism cannot keep (encryption, tags, locks, encodings) is refused
 import asyncio
 import re
 from collections.abc import Mapping
-from urllib.parse import unquote_to_bytes
 
 from ..errors import PrismError
 from ..model import CopyOptions, ObjectInfo, ObjectRef, Precondition, PutOptions
@@ -20,30 +19,20 @@ from .headers import (
     is_inert,
     parse_etags,
     parse_range,
-    read_text,
     write_text,
 )
 from .http_exchange import Reply
 from .replying import send_object
 from .s3_body import incoming_body, read_document
 from .s3_exchange import S3Request, invalid, unimplemented, xml_reply
+from .s3_parameters import META, copy_conditions, copy_source, metadata_of, refuse_unkept, version_headers
 from .s3_xml import Element, element, instant, read
 from .status import STATUS
 
 __all__ = ["copy_object", "delete_object", "delete_objects", "get_object", "head_object", "put_object"]
 
-_META = b"x-amz-meta-"
 _MAX_DELETED = 1000
 _AT_A_TIME = 32
-_REFUSED = (
-    *("x-amz-server-side-encryption", "x-amz-tagging", "x-amz-object-lock-", "x-amz-website-redirect-location"),
-    *("x-amz-grant-", "x-amz-write-offset-bytes", "x-amz-copy-source-server-side-encryption"),
-    *("content-disposition", "content-language", "content-range", "expires", "if-unmodified-since"),
-)
-_ONE_VALUE = {"x-amz-acl": {"private", "bucket-owner-full-control"}, "x-amz-storage-class": {"STANDARD"}}
-_COPY_CONDITIONS = tuple(
-    f"x-amz-copy-source-if-{name}" for name in ("none-match", "modified-since", "unmodified-since")
-)
 _OVERRIDES: Mapping[str, bytes] = {
     f"response-{name}": name.encode()
     for name in (
@@ -55,11 +44,11 @@ _PRINTABLE = re.compile(r"[ -~]{0,1024}\Z")
 
 async def put_object(request: S3Request) -> Reply:
     """PutObject; by a presigned URL that names a promise, the body keeps that promise."""
-    _refuse_unkept(request)
+    refuse_unkept(request)
     body = incoming_body(request)
     options = PutOptions(
         content_type=request.headers.get("content-type", ""),
-        metadata=_metadata(request),
+        metadata=metadata_of(request),
         precondition=precondition_of(request.raw_headers, bare=True),
         declared=body.declared,
         md5_etag=True,
@@ -75,11 +64,9 @@ async def put_object(request: S3Request) -> Reply:
 
 async def copy_object(request: S3Request) -> Reply:
     """CopyObject within the namespace of the key."""
-    _refuse_unkept(request)
-    for name in _COPY_CONDITIONS:
-        if name in request.headers:
-            raise unimplemented(f"the header {name}")
-    source = _copy_source(request)
+    refuse_unkept(request)
+    conditions = copy_conditions(request)
+    source = copy_source(request)
     directive = request.headers.get("x-amz-metadata-directive", "COPY")
     if directive not in {"COPY", "REPLACE"}:
         raise invalid("InvalidArgument", "x-amz-metadata-directive is COPY or REPLACE")
@@ -88,13 +75,13 @@ async def copy_object(request: S3Request) -> Reply:
     replace = directive == "REPLACE"
     options = CopyOptions(
         content_type=request.headers.get("content-type", "application/octet-stream") if replace else None,
-        metadata=_metadata(request) if replace else None,
+        metadata=metadata_of(request) if replace else None,
         precondition=precondition_of(request.raw_headers, bare=True),
-        source_if_match=etags_of(request.raw_headers, "x-amz-copy-source-if-match", weak=False, bare=True),
+        source_if_match=None if conditions is None else conditions.if_match,
     )
     info = await request.services.objects.copy(request.caller, source, request.ref, options)
     parts = [element("ETag", f'"{info.etag}"'), element("LastModified", instant(info.last_modified))]
-    return xml_reply("CopyObjectResult", parts, _version(info))
+    return xml_reply("CopyObjectResult", parts, version_headers(info))
 
 
 async def get_object(request: S3Request) -> Reply | None:
@@ -167,7 +154,7 @@ def _facts(request: S3Request, info: ObjectInfo, overrides: dict[bytes, bytes], 
         b"accept-ranges": b"bytes",
         b"cache-control": b"no-cache",
     } | overrides
-    headers = [*facts.items(), *_version(info)]
+    headers = [*facts.items(), *version_headers(info)]
     if not is_inert(facts[b"content-type"].decode()):
         headers.append(SANDBOX)
     if info.expires_at is not None:
@@ -175,15 +162,11 @@ def _facts(request: S3Request, info: ObjectInfo, overrides: dict[bytes, bytes], 
         headers.append((b"x-amz-expiration", told))
     if whole and request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED" and info.crc32c is not None:
         headers += [(b"x-amz-checksum-crc32c", info.crc32c.encode()), (b"x-amz-checksum-type", b"FULL_OBJECT")]
-    return headers + [(_META + name.encode(), write_text(value)) for name, value in info.metadata.items()]
+    return headers + [(META + name.encode(), write_text(value)) for name, value in info.metadata.items()]
 
 
 def _written(info: ObjectInfo) -> list[Header]:
-    return [(b"etag", b'"%s"' % info.etag.encode()), *_version(info)]
-
-
-def _version(info: ObjectInfo) -> list[Header]:
-    return [(b"x-amz-version-id", info.version_id.encode())] if info.versioned else []
+    return [(b"etag", b'"%s"' % info.etag.encode()), *version_headers(info)]
 
 
 def _overrides(request: S3Request) -> dict[bytes, bytes]:
@@ -196,37 +179,3 @@ def _overrides(request: S3Request) -> dict[bytes, bytes]:
                 raise invalid("InvalidArgument", f"{name} is at most 1024 printable ASCII characters")
             found[header] = value.encode()
     return found
-
-
-def _refuse_unkept(request: S3Request) -> None:
-    headers = request.headers
-    for name in headers:
-        if name.startswith(_REFUSED):
-            raise unimplemented(f"the header {name[:80]}")
-    for name, known in _ONE_VALUE.items():
-        if headers.get(name, next(iter(known))) not in known:
-            raise unimplemented(f"{name}: {headers[name][:80]}")
-    encodings = {token.strip().lower() for token in headers.get("content-encoding", "").split(",")}
-    if encodings - {"aws-chunked", "identity", ""}:
-        raise unimplemented("the header content-encoding")
-
-
-def _metadata(request: S3Request) -> dict[str, str]:
-    return {
-        name.decode("latin-1")[len(_META) :]: read_text(name.decode("latin-1"), value)
-        for name, value in request.raw_headers.items()
-        if name.startswith(_META)
-    }
-
-
-def _copy_source(request: S3Request) -> ObjectRef:
-    text, _, version = request.headers["x-amz-copy-source"].partition("?")
-    if version:
-        raise unimplemented("copying by version")
-    try:
-        bucket, _, key = unquote_to_bytes(text.removeprefix("/")).decode().partition("/")
-    except UnicodeDecodeError as error:
-        raise invalid("InvalidArgument", "x-amz-copy-source is not UTF-8") from error
-    if not bucket or not key:
-        raise invalid("InvalidArgument", "x-amz-copy-source is BUCKET/KEY, percent-encoded")
-    return ObjectRef(request.namespace, bucket, key)

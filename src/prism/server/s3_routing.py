@@ -11,11 +11,12 @@ import msgspec
 from ..errors import PrismError
 from ..model import Action
 from . import s3_buckets as buckets
+from . import s3_multipart as multipart
 from . import s3_objects as objects
 from .http_exchange import Reply
 from .s3_exchange import S3Request, invalid, unimplemented
 
-__all__ = ["OPERATIONS", "Operation", "find"]
+__all__ = ["COPIES", "OPERATIONS", "Operation", "find"]
 
 Handler = Callable[[S3Request], Awaitable[Reply | None]]
 
@@ -47,8 +48,26 @@ OPERATIONS: Mapping[tuple[str, str, str], Operation] = {
     ("object", "HEAD", ""): _operation("HeadObject", Action.HEAD, objects.head_object),
     ("object", "PUT", ""): _operation("PutObject", Action.PUT, objects.put_object, moves_bytes=True),
     ("object", "DELETE", ""): _operation("DeleteObject", Action.DELETE, objects.delete_object),
+    ("object", "POST", "uploads"): _operation(
+        "CreateMultipartUpload", Action.CREATE_UPLOAD, multipart.create_multipart_upload
+    ),
+    ("object", "PUT", "uploadId"): _operation("UploadPart", Action.PUT_PART, multipart.upload_part, moves_bytes=True),
+    ("object", "GET", "uploadId"): _operation("ListParts", Action.READ_UPLOAD, multipart.list_parts),
+    ("object", "POST", "uploadId"): _operation(
+        "CompleteMultipartUpload", Action.COMPLETE_UPLOAD, multipart.complete_multipart_upload, moves_bytes=True
+    ),
+    ("object", "DELETE", "uploadId"): _operation(
+        "AbortMultipartUpload", Action.ABORT_UPLOAD, multipart.abort_multipart_upload
+    ),
+    ("bucket", "GET", "uploads"): _operation(
+        "ListMultipartUploads", Action.LIST_UPLOADS, multipart.list_multipart_uploads
+    ),
 }
-_COPY = _operation("CopyObject", Action.PUT, objects.copy_object, moves_bytes=True)
+COPIES: Mapping[str, Operation] = {
+    "PutObject": _operation("CopyObject", Action.PUT, objects.copy_object, moves_bytes=True),
+    "UploadPart": _operation("UploadPartCopy", Action.PUT_PART, multipart.upload_part_copy, moves_bytes=True),
+}
+"""What a write is instead when its bytes are to come from an object (`x-amz-copy-source`)."""
 
 _NAMES: Mapping[str, str] = {
     "accelerate": "AccelerateConfiguration",
@@ -92,12 +111,6 @@ _NAMES: Mapping[str, str] = {
     "website": "Website",
 }
 _OWN_NAMES: Mapping[tuple[str, str, str], str] = {
-    ("object", "POST", "uploads"): "CreateMultipartUpload",
-    ("object", "PUT", "uploadId"): "UploadPart",
-    ("object", "POST", "uploadId"): "CompleteMultipartUpload",
-    ("object", "DELETE", "uploadId"): "AbortMultipartUpload",
-    ("object", "GET", "uploadId"): "ListParts",
-    ("bucket", "GET", "uploads"): "ListMultipartUploads",
     ("bucket", "GET", "versions"): "ListObjectVersions",
     ("bucket", "POST", ""): "PostObject",
 }
@@ -115,8 +128,7 @@ def find(request: S3Request) -> Operation | PrismError:
     mark = marked[0] if marked else ""
     found = OPERATIONS.get((level, request.method, mark))
     if found is not None:
-        copies = found.name == "PutObject" and "x-amz-copy-source" in request.headers
-        return _COPY if copies else found
+        return COPIES.get(found.name, found) if "x-amz-copy-source" in request.headers else found
     name = _OWN_NAMES.get((level, request.method, mark))
     if name is None and mark and request.method in _METHODS:
         name = f"{request.method.capitalize()}{level.capitalize()}{_NAMES[mark]}"

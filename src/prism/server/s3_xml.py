@@ -61,9 +61,9 @@ class Element:
         return found[0].text if len(found) == 1 else None
 
 
-def read(body: bytes, root: str) -> Element:
+def read(body: bytes, root: str, most_elements: int = _MAX_ELEMENTS) -> Element:
     """The body's one element, which must be a `root`. INVALID_ARGUMENT (MalformedXML) for anything else."""
-    reader = _Reader()
+    reader = _Reader(most_elements)
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = reader.start
@@ -81,14 +81,15 @@ def read(body: bytes, root: str) -> Element:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, most_elements: int) -> None:
         self.top = Element("")
+        self._most_elements = most_elements
         self._open = [self.top]
         self._elements = 0
 
     def start(self, name: str, _attributes: object) -> None:
         self._elements += 1
-        if len(self._open) > _MAX_DEPTH or self._elements > _MAX_ELEMENTS:
+        if len(self._open) > _MAX_DEPTH or self._elements > self._most_elements:
             raise _malformed("the body has too many elements")
         child = Element(name.rpartition(":")[2])
         self._open[-1].children.append(child)

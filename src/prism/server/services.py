@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from ..access import Access
 from ..config import Config
 from ..objects import ObjectStore
+from ..sessions import Sessions
 from ..uploads import Uploads
 
 __all__ = ["Services"]
@@ -21,6 +22,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     access: Access
     objects: ObjectStore
     uploads: Uploads
+    sessions: Sessions
     registry: CollectorRegistry
     ready: Callable[[], Awaitable[Mapping[str, str]]]
     now: Callable[[], datetime]
