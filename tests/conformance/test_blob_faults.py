@@ -11,15 +11,26 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from prism.blob import BlobStore, StoreMetrics, open_blob
-from prism.blob.driver import AlreadyExists, NotFound, WriteOptions
+from prism.blob.driver import AlreadyExists, BadPart, Bound, NotFound, Part, WriteOptions
 from prism.blob.layers import Limit, Observe, Retry, Timeout
 from prism.blob.memory import MemoryDriver
+from prism.blob.memory_front import Refused
 from prism.config import MemoryStore
 from prism.errors import ErrorCode, PrismError
 from prism.testing.blob_suite import content_of, put, stream
 from prism.testing.faulty_blob import Fault, FaultyBlob
 
 WHOLE = b"x" * 100
+PARTS = [
+    "create_multipart",
+    "put_part",
+    "list_parts",
+    "complete_multipart",
+    "abort_multipart",
+    "open_multiparts",
+    "sign",
+]
+Call = Callable[[], Coroutine[object, object, object]]
 
 
 async def refused(work: object) -> PrismError:
@@ -27,6 +38,26 @@ async def refused(work: object) -> PrismError:
     with pytest.raises(PrismError) as raised:
         await work
     return raised.value
+
+
+async def begun(store: BlobStore) -> tuple[dict[str, Call], tuple[str, Part]]:
+    """An object `old`, an upload of `d/k` with a part, and a call of each rare power that would succeed."""
+    old = await put(store, "old", WHOLE)
+    upload = await store.create_multipart("d/k", WriteOptions())
+    part = await store.put_part("d/k", upload, 1, stream(b"x"), 1)
+    now = await store.now()
+    calls: dict[str, Call] = {
+        "create_multipart": lambda: store.create_multipart("l", WriteOptions()),
+        "put_part": lambda: store.put_part("d/k", upload, 2, stream(b"x"), 1),
+        "list_parts": lambda: store.list_parts("d/k", upload),
+        "complete_multipart": lambda: store.complete_multipart("d/k", upload, [part], WriteOptions(create_only=False)),
+        "abort_multipart": lambda: store.abort_multipart("d/k", upload),
+        "open_multiparts": lambda: store.open_multiparts("d/k"),
+        "sign": lambda: store.sign_part("d/k", upload, 1, now, 60),
+        "delete_if": lambda: store.delete_if("old", old.etag),
+        "copy": lambda: store.copy("old", old.etag, "copied", WriteOptions()),
+    }
+    return calls, (upload, part)
 
 
 class Waits:
@@ -41,7 +72,7 @@ class Waits:
 
 @pytest.fixture
 def faulty() -> FaultyBlob:
-    return FaultyBlob(MemoryDriver(), writes_may_be_late=True)
+    return FaultyBlob(MemoryDriver(signs=True))
 
 
 @pytest.fixture
@@ -100,6 +131,15 @@ async def test_a_lost_object_is_not_found(faulty: FaultyBlob) -> None:
         await store.get("k")
 
 
+@pytest.mark.parametrize("verb", [*PARTS, "delete_if"])
+async def test_every_failing_call_of_a_rare_power_is_store_down(faulty: FaultyBlob, verb: str) -> None:
+    store = BlobStore(faulty)
+    calls, _ = await begun(store)
+    faulty.inject(verb, Fault.DOWN)
+    assert (await refused(calls[verb]())).code is ErrorCode.STORE_DOWN
+    assert faulty.calls[verb] >= 1
+
+
 async def test_a_late_write_appears_after_its_call_failed(faulty: FaultyBlob) -> None:
     store = BlobStore(faulty)
     assert not store.capabilities.returned_write_is_final
@@ -108,6 +148,59 @@ async def test_a_late_write_appears_after_its_call_failed(faulty: FaultyBlob) ->
     assert await store.head("k") is None
     assert await faulty.land() == [None]
     assert await content_of(store, "k") == WHOLE
+
+
+async def test_a_late_copy_and_a_late_completion_appear_after_their_calls_failed(faulty: FaultyBlob) -> None:
+    store = BlobStore(faulty)
+    calls, _ = await begun(store)
+    for verb, key in (("copy", "copied"), ("complete_multipart", "d/k")):
+        faulty.inject(verb, Fault.LATE)
+        await refused(calls[verb]())
+        assert await store.head(key) is None
+        assert await faulty.land() == [None]
+        assert await store.head(key) is not None
+
+
+async def test_a_clients_own_write_may_be_late(faulty: FaultyBlob) -> None:
+    """What was signed in time lands long after; of two late ones that must not replace, one does."""
+    store = BlobStore(faulty)
+    now = await store.now()
+    signed = await store.sign_put("k", now, 60, Bound(create_only=True, size_bytes=1))
+    faulty.inject("receive", Fault.LATE, Fault.LATE, Fault.LATE)
+    for content in (b"a", b"b"):
+        with pytest.raises(ConnectionResetError):
+            await faulty.receive("PUT", signed.url, signed.headers, content)
+    assert (await faulty.receive("PUT", signed.url, {}, b"c")).status == 403
+    assert await store.head("k") is None
+    first, second = await faulty.land()
+    assert first is None
+    assert isinstance(second, Refused)
+    assert second.status == 412
+    assert await content_of(store, "k") == b"a"
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "there"),
+    [
+        (Fault.THROTTLED, 503, False),
+        (Fault.FULL, 507, False),
+        (Fault.RESET, None, False),
+        (Fault.DOWN, None, False),
+        (Fault.ANSWER_LOST, None, True),
+    ],
+)
+async def test_a_clients_own_write_meets_faults(
+    faulty: FaultyBlob, fault: Fault, status: int | None, there: bool
+) -> None:
+    store = BlobStore(faulty)
+    signed = await store.sign_put("k", await store.now(), 60, Bound())
+    faulty.inject("receive", fault)
+    if status is None:
+        with pytest.raises(ConnectionError):
+            await faulty.receive("PUT", signed.url, signed.headers, b"x")
+    else:
+        assert (await faulty.receive("PUT", signed.url, signed.headers, b"x")).status == status
+    assert (await store.head("k") is not None) == there
 
 
 # -- retry
@@ -149,6 +242,79 @@ async def test_bytes_of_an_attempt_whose_answer_was_lost_are_not_taken_for_the_n
     assert error.code is ErrorCode.STORE_DOWN
     with pytest.raises(AlreadyExists):
         await put(BlobStore(Retry(faulty, sleep=waits)), "k", WHOLE)
+
+
+@pytest.mark.parametrize("fault", [Fault.DOWN, Fault.RESET, Fault.THROTTLED])
+@pytest.mark.parametrize("verb", [*PARTS, "delete_if"])
+async def test_calls_of_rare_powers_are_sent_again(faulty: FaultyBlob, waits: Waits, verb: str, fault: Fault) -> None:
+    if verb == "sign":
+        pytest.skip("signing sends nothing")
+    store = BlobStore(Retry(faulty, sleep=waits))
+    calls, _ = await begun(store)
+    before = faulty.calls[verb]
+    faulty.inject(verb, fault, fault)
+    await calls[verb]()
+    assert faulty.calls[verb] == before + 3
+    assert len(waits.seconds) == 2
+
+
+async def test_a_part_that_is_sent_again_is_whole(faulty: FaultyBlob, waits: Waits) -> None:
+    store = BlobStore(Retry(faulty, sleep=waits, held_bytes=10))
+    upload = await store.create_multipart("k", WriteOptions())
+    faulty.inject("put_part", Fault.RESET, Fault.ANSWER_LOST)
+    part = await store.put_part("k", upload, 1, stream(b"12345", b"6789"), 9)
+    assert list(await store.list_parts("k", upload)) == [part]
+    faulty.inject("put_part", Fault.RESET)
+    await refused(store.put_part("k", upload, 2, stream(b"12345", b"67890", b"1"), 11))
+    long = await store.put_part("k", upload, 2, stream(b"12345", b"67890", b"1"), 11)
+    await store.complete_multipart("k", upload, [part, long], WriteOptions())
+    assert await content_of(store, "k") == b"12345678912345678901"
+
+
+async def test_a_completion_whose_answer_was_lost_is_unknown_and_not_over(faulty: FaultyBlob, waits: Waits) -> None:
+    """The repetition finds no upload any more, which says nothing against the first."""
+    store = BlobStore(Retry(faulty, sleep=waits))
+    calls, _ = await begun(store)
+    faulty.inject("complete_multipart", Fault.ANSWER_LOST)
+    assert (await refused(calls["complete_multipart"]())).code is ErrorCode.STORE_DOWN
+    assert await content_of(store, "d/k") == b"x"
+
+
+async def test_a_beginning_whose_answer_was_lost_is_found_by_its_key(faulty: FaultyBlob, waits: Waits) -> None:
+    store = BlobStore(Retry(faulty, sleep=waits))
+    faulty.inject("create_multipart", Fault.ANSWER_LOST)
+    upload = await store.create_multipart("k", WriteOptions())
+    opened = [one.upload for one in await store.open_multiparts("k")]
+    assert len(opened) == 2
+    assert upload in opened
+
+
+async def test_a_gate_that_fails_is_not_asked_again(faulty: FaultyBlob, waits: Waits) -> None:
+    asked: list[int] = []
+
+    async def gate() -> None:
+        asked.append(1)
+        raise ConnectionResetError
+
+    store = BlobStore(Retry(faulty, sleep=waits))
+    _, (upload, part) = await begun(store)
+    options = WriteOptions(gate=gate)
+    for work in (
+        store.create_multipart("l", options),
+        store.complete_multipart("d/k", upload, [part], options),
+    ):
+        with pytest.raises(ConnectionResetError):
+            await work
+    assert asked == [1, 1]
+    assert waits.seconds == []
+
+
+async def test_a_pinned_delete_whose_answer_was_lost_is_done(faulty: FaultyBlob, waits: Waits) -> None:
+    store = BlobStore(Retry(faulty, sleep=waits))
+    stored = await put(store, "k", WHOLE)
+    faulty.inject("delete_if", Fault.ANSWER_LOST)
+    await store.delete_if("k", stored.etag)
+    assert await store.head("k") is None
 
 
 async def test_the_callers_own_failures_are_not_repeated(faulty: FaultyBlob, waits: Waits) -> None:
@@ -229,6 +395,31 @@ async def test_a_failed_open_gives_its_slot_back(faulty: FaultyBlob) -> None:
             await store.get("none")
 
 
+@pytest.mark.parametrize("verb", [*PARTS, "delete_if", "copy"])
+async def test_a_hanging_call_of_a_rare_power_ends(faulty: FaultyBlob, verb: str) -> None:
+    store = BlobStore(Timeout(faulty, seconds=0.02))
+    calls, _ = await begun(store)
+    faulty.inject(verb, Fault.HANG)
+    error = await refused(asyncio.wait_for(calls[verb](), 10))
+    assert error.code is ErrorCode.STORE_DOWN
+
+
+@pytest.mark.parametrize("verb", [*PARTS, "delete_if", "copy"])
+async def test_calls_of_rare_powers_take_one_slot_and_give_it_back(faulty: FaultyBlob, verb: str) -> None:
+    store = BlobStore(Limit(faulty, concurrent=1, wait_seconds=0.05))
+    calls, _ = await begun(store)
+    await put(store, "held", WHOLE)
+    faulty.inject(verb, Fault.DOWN)
+    await refused(calls[verb]())
+    await calls[verb]()
+    opened = await store.get("held")
+    if verb == "sign":
+        await calls[verb]()  # sends nothing, so it waits for nobody
+    else:
+        assert (await refused(calls[verb]())).retryable
+    await opened.body.aclose()
+
+
 @pytest.mark.parametrize("verb", ["put", "get", "head", "list"])
 async def test_a_hanging_call_ends(faulty: FaultyBlob, verb: str) -> None:
     store = BlobStore(Timeout(faulty, seconds=0.05))
@@ -253,6 +444,9 @@ async def test_a_slow_caller_is_not_taken_for_a_slow_store(faulty: FaultyBlob) -
         await asyncio.sleep(0.06)
 
     store = BlobStore(Timeout(faulty, seconds=0.05))
+    upload = await store.create_multipart("p", WriteOptions(gate=gate))
+    part = await store.put_part("p", upload, 1, chunks(), 3)
+    await store.complete_multipart("p", upload, [part], WriteOptions(gate=gate))
     await store.put("k", chunks(), WriteOptions(gate=gate))
     body = (await store.get("k")).body
     async for _ in body:
@@ -274,12 +468,16 @@ async def test_calls_are_counted_by_what_came_of_them() -> None:
     faulty.inject("head", Fault.DOWN)
     await refused(store.head("k"))
     await store.head("none")
+    upload = await store.create_multipart("p", WriteOptions())
+    with pytest.raises(BadPart):
+        await store.complete_multipart("p", upload, [], WriteOptions())
 
     def count(call: str, outcome: str) -> float | None:
         labels = {"store": "images", "call": call, "outcome": outcome}
         return registry.get_sample_value("prism_store_call_seconds_count", labels)
 
     assert [count("put", "ok"), count("put", "exists"), count("head", "failed"), count("head", "not_found")] == [1] * 4
+    assert [count("create_multipart", "ok"), count("complete_multipart", "bad_part")] == [1] * 2
     second = await open_blob(MemoryStore(), name="sounds", metrics=metrics)
     await second.put("k", stream(WHOLE), WriteOptions())
     assert registry.get_sample_value(

@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from ..model import ByteRange
 from .driver import (
     AlreadyExists,
+    BadPart,
     BlobEntry,
     BlobInfo,
     Body,
@@ -50,11 +51,13 @@ __all__ = ["Layer", "Limit", "Observe", "Retry", "StoreMetrics", "Timeout", "is_
 
 T = TypeVar("T")
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-_ANSWERS = (NotFound, AlreadyExists, EtagMismatch)
+_ANSWERS = (NotFound, AlreadyExists, EtagMismatch, BadPart)
+_COPY_TIMES = 10
 _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (NotFound, "not_found"),
     (AlreadyExists, "exists"),
     (EtagMismatch, "changed"),
+    (BadPart, "bad_part"),
     (Throttled, "throttled"),
     (NoSpace, "full"),
     (TimeoutError, "timeout"),
@@ -80,6 +83,9 @@ class Layer:
 
     async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
         raise NotImplementedError(name)
+
+    async def _sign(self, do: Callable[[], Awaitable[Signed]]) -> Signed:
+        return await do()
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Store a stream."""
@@ -116,20 +122,22 @@ class Layer:
     async def sign_get(
         self, key: str, now: datetime, lasting_seconds: int, content_type: str | None, disposition: str | None
     ) -> Signed:
-        """No call to the store: nothing happens round it."""
-        assert isinstance(self._driver, SignPower)
-        return await self._driver.sign_get(key, now, lasting_seconds, content_type, disposition)
+        """No call to the store: a layer has its say in `_sign` only."""
+        driver = self._driver
+        assert isinstance(driver, SignPower)
+        return await self._sign(lambda: driver.sign_get(key, now, lasting_seconds, content_type, disposition))
 
     async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
         """Likewise."""
-        assert isinstance(self._driver, SignPower)
-        return await self._driver.sign_put(key, now, lasting_seconds, bound)
+        driver = self._driver
+        assert isinstance(driver, SignPower)
+        return await self._sign(lambda: driver.sign_put(key, now, lasting_seconds, bound))
 
     async def sign_part(
         self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
     ) -> Signed:
         """Likewise."""
-        return await self._parts.sign_part(key, upload, number, now, lasting_seconds, size_bytes)
+        return await self._sign(lambda: self._parts.sign_part(key, upload, number, now, lasting_seconds, size_bytes))
 
     async def create_multipart(self, key: str, options: WriteOptions) -> str:
         """Begin an upload in parts."""
@@ -288,7 +296,9 @@ class Retry(Layer):
         held, whole = await self._hold(chunks)
         if not whole:
             return await self._parts.put_part(key, upload, number, _chained(held, chunks), size_bytes)
-        return await super().put_part(key, upload, number, _chained(held, None), size_bytes)
+        return await self._call(
+            "put_part", lambda: self._parts.put_part(key, upload, number, _chained(held, None), size_bytes)
+        )
 
     async def _hold(self, chunks: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
         """The body as far as it is held, and whether that is all of it."""
@@ -357,7 +367,7 @@ class _Sending(Generic[T]):
         asked = msgspec.structs.replace(given, observe=given.observe and self._observe, gate=given.gate and self._gate)
         try:
             return await self._send(asked)
-        except (AlreadyExists, NotFound) as error:
+        except (AlreadyExists, NotFound, BadPart) as error:
             self.over = True
             raise self._failed or error from error
         except Exception as error:
@@ -438,7 +448,8 @@ class _SlotBody:
 
 class Timeout(Layer):
     """The store moves on within `seconds`, or the call is a `TimeoutError`. Time that the other side takes (the next
-    piece of a put, the gate, a slow reader) does not count."""
+    piece of a put, the gate, a slow reader) does not count. A copy, which may be many requests, has ten times as long;
+    signing is bounded, too, since it may have to fetch credentials."""
 
     def __init__(self, driver: Driver, *, seconds: float) -> None:
         super().__init__(driver)
@@ -447,6 +458,9 @@ class Timeout(Layer):
     async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
         async with asyncio.timeout(self._seconds):
             return await do()
+
+    async def _sign(self, do: Callable[[], Awaitable[Signed]]) -> Signed:
+        return await self._call("sign", do)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Store a stream, the clock standing still while the caller is waited for."""
@@ -458,8 +472,9 @@ class Timeout(Layer):
         """Copy inside the store, the clock standing still during the gate."""
         driver = self._driver
         assert isinstance(driver, CopyPower)
-        async with asyncio.timeout(self._seconds) as deadline:
-            return await driver.copy(source, if_match, key, _Clock(deadline, self._seconds).options(options))
+        seconds = self._seconds * _COPY_TIMES
+        async with asyncio.timeout(seconds) as deadline:
+            return await driver.copy(source, if_match, key, _Clock(deadline, seconds).options(options))
 
     async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
         """As a put."""

@@ -19,6 +19,7 @@ from ..blob.driver import (
     BlobInfo,
     Body,
     Bound,
+    BucketSettings,
     Capabilities,
     ConditionalDeletePower,
     CopyPower,
@@ -29,6 +30,7 @@ from ..blob.driver import (
     Opened,
     OpenMultipart,
     Part,
+    SettingsPower,
     Signed,
     SignPower,
     Stored,
@@ -59,7 +61,7 @@ class Fault(Enum):
 class FaultyBlob:
     """The driver round `inner`; `calls` counts calls per verb.
 
-    Verbs: put get head delete list copy now, delete_if, sign (all URLs), create_multipart put_part list_parts
+    Verbs: put get head delete list copy now settings, delete_if, sign (all URLs), create_multipart put_part list_parts
     complete_multipart abort_multipart open_multiparts, and receive (a client's own request to the store: a throttled
     one is answered 503, a full one 507). LATE is for put, copy, put_part, complete_multipart and receive.
     """
@@ -227,6 +229,11 @@ class FaultyBlob:
         if fault is Fault.LATE:
             return await self._receive_late(inner, method, url, headers, body)
         return _answered(fault, await inner.receive(method, url, headers, body))
+
+    async def settings(self) -> BucketSettings:
+        """What the bucket does by itself; all unknown where the driver cannot ask."""
+        inner = self._inner
+        return await self._plain("settings", inner.settings) if isinstance(inner, SettingsPower) else BucketSettings()
 
     async def now(self) -> datetime:
         """The store's clock."""
