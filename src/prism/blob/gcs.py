@@ -21,6 +21,7 @@ from .driver import (
     BlobEntry,
     BlobInfo,
     Bound,
+    BucketSettings,
     Capabilities,
     DeleteResult,
     Driver,
@@ -37,6 +38,7 @@ from .gcs_http import Answer, Http
 from .gcs_identity import GOOGLE, identity_of
 from .gcs_objects import Objects, entry_of, hexadecimal, is_generation
 from .gcs_parts import Parts
+from .gcs_settings import settings_of
 from .gcs_signing import bound_headers, signed_url
 from .gcs_upload import upload
 from .obstores import plain_metadata
@@ -167,6 +169,15 @@ class GCSDriver:
         """The `Date` of an answer, to the second."""
         answer = await self._http.glance()
         return _http_time(answer.headers.get("date", ""))
+
+    async def settings(self) -> BucketSettings:
+        """What the bucket does by itself; nothing is known to a role that may not look at buckets."""
+        answer = await self._http.ask("GET", f"/storage/v1/b/{self._bucket}", {"projection": "noAcl"})
+        if answer.status in {401, 403}:
+            return BucketSettings()
+        if answer.status != 200:
+            raise self._http.refusal(answer, "NoSuchBucket")
+        return settings_of(answer.resource, self._parts.folder)
 
     async def close(self) -> None:
         """Wait for requests under way, let threads and connections go."""
