@@ -40,7 +40,7 @@ check: setup ## style, types, import directions, generated files
 	@$(BIN)/python scripts/generate_cli_reference.py --check
 
 bench: setup ## measure against bare baselines (options: ARGS="--quick", "--only put", "--json FILE")
-	@$(BIN)/python -m bench $(ARGS)
+	@set -a; [ ! -f .cache/services/environment ] || . .cache/services/environment; $(BIN)/python -m bench $(ARGS)
 
 stubs: setup ## generate the gRPC stubs again from proto/
 	@$(BIN)/python scripts/generate_stubs.py

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LOAD_CPU", "SERVER_CPU", "Server", "bare", "prism"]
+__all__ = ["LOAD_CPU", "SERVER_CPU", "Server", "bare", "prism", "prism_on"]
 
 SERVER_CPU = 0
 LOAD_CPU = 1
@@ -66,6 +66,17 @@ def prism(
         command += [f"--{name}", "127.0.0.1:0"]
     command += ["--workers", str(workers)] if workers > 1 else []
     with _started(command, cpus, "prism ready ", settings) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def prism_on(config: Path) -> Iterator[Server]:
+    """`prism serve` on free ports with a configuration, on any core."""
+    command = [sys.executable, "-m", "prism", "serve", "--config", str(config)]
+    for name in ("grpc", "http", "s3"):
+        command += [f"--{name}", "127.0.0.1:0"]
+    cpus = f"0-{(os.cpu_count() or 1) - 1}"
+    with _started(command, cpus, "prism ready ", None) as server:
         yield server
 
 
