@@ -29,7 +29,7 @@ _MAX_ITEMS = 64
 _MAX_DEPTH = 5
 _MAX_FRAMES = 30
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-# Access logs repeat the audit record, and would carry query strings; cloud libraries tell URLs and headers when debugged.
+# Access logs repeat the audit record, and would carry query strings; clouds' libraries tell URLs and headers on debug.
 _QUIET = ("uvicorn.access", "h11", "httpcore", "httpx", "hpack", "urllib3", "google", "botocore", "azure")
 _encode = msgspec.json.Encoder().encode
 Event = MutableMapping[str, Any]
