@@ -34,11 +34,12 @@ class Client:
         self.allowed: dict[tuple[str, str, str], set[bytes | None]] = {}
         self.may_expire: set[tuple[str, str, str]] = set()
         self._http = None
-        self._base = ""
+        self._base = self._uploads = ""
 
     def connect(self, base):
         self.close()
         self._base = f"{base}/v1/namespaces"
+        self._uploads = f"{base}/v1/uploads"
         self._http = httpx.Client(timeout=20)
 
     def close(self):
@@ -76,6 +77,24 @@ class Client:
         for number in range(times):
             body = content + b"again" * number
             self.write([(space, "", key)], body, lambda body=body: self.ask("PUT", signed, content=body))
+
+    def put_in_parts(self, space, key, content, part_bytes):
+        """Declared, sent part by part to the URLs that the server gives, completed, and completed once more."""
+        ticket = self.begin_parts(space, key, len(content), part_bytes)
+        upload, numbers = f"{self._uploads}/{ticket['upload_id']}", list(range(1, ticket["parts"] + 1))
+        signed = self.ask("POST", f"{upload}/parts", json={"numbers": numbers}).json()["parts"]
+        for part in signed:
+            start = (part["number"] - 1) * part_bytes
+            sent = self.ask("PUT", part["url"], content=content[start : start + part_bytes], headers=part["headers"])
+            assert sent.is_success, sent.text
+        for _ in range(2):
+            self.write([(space, "", key)], content, lambda: self.ask("POST", f"{upload}/complete", json={}))
+
+    def begin_parts(self, space, key, size_bytes, part_bytes):
+        wanted = {"namespace": space, "key": key, "size_bytes": size_bytes, "in_parts": True}
+        answer = self.ask("POST", self._uploads, json={**wanted, "part_size_bytes": part_bytes})
+        assert answer.is_success, answer.text
+        return answer.json()
 
     def presign(self, space, key, method):
         answer = self.ask("POST", f"{self._base}/{space}/presign", json={"key": key, "method": method})
@@ -147,6 +166,9 @@ def operate(client, life):
         client.put_by_url("user-uploads", f"by-url/{number}", b"by url" + tail, times=2)
         client.put_by_url("kept", "by-url/kept", b"by url" + tail)
         client.presign("user-uploads", f"never/{number}", "PUT")
+        client.put_in_parts("user-uploads", f"in-parts/{number}", b"in parts" + tail, 40)
+        client.put_in_parts("kept", "in-parts/kept", b"in parts" + tail, 100)
+        client.begin_parts("user-uploads", f"never/parts {number}", 100, 40)
         client.copy("user-uploads", f"plain/{number}", f"copied/{number}")
         client.put("user-uploads", f"gone/{number}", b"gone" + tail)
         client.delete("user-uploads", f"gone/{number}")

@@ -28,11 +28,13 @@ _POINT = re.compile(r'^\s+failpoint\("([a-z0-9_.]+)"\)', re.MULTILINE)
 
 
 def points():
-    """Every failpoint of the code, and whether it belongs to the background."""
+    """Every failpoint of the code, and whether it belongs to the background. Those of stores that sign their own URLs,
+    which no local store does, are tried in `tests/service/test_direct.py`."""
     found = {}
     for path in sorted(SOURCE.rglob("*.py")):
         for name in _POINT.findall(path.read_text()):
-            found[name] = path.parent.name in {"workers", "bus"}
+            if not name.startswith("staging."):
+                found[name] = path.parent.name in {"workers", "bus"}
     return found
 
 

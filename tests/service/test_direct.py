@@ -651,24 +651,42 @@ class TestCopies:
 
     async def test_a_paused_copy_does_not_bring_back_what_was_deleted(self, world: World, prism: Process) -> None:
         await world.send(await prism.presign("k"), b"x")
-        paused = Counting(world.blobs["things"])
-        slow = world.start(wrap_blob=paused.wrap)
-        waiting, go = asyncio.Event(), asyncio.Event()
-
-        async def wait() -> None:
-            waiting.set()
-            await go.wait()
-
-        paused.after_copy = wait
-        reading = asyncio.ensure_future(slow.get("k"))
-        await waiting.wait()
+        store = Counting(world.blobs["things"])
+        pause = store.pause()
+        reading = asyncio.ensure_future(world.start(wrap_blob=store.wrap).get("k"))
+        await pause.reached.wait()
         assert await prism.delete("k") is True
-        paused.after_copy = None
-        go.set()
+        pause.go.set()
         await fails(ErrorCode.OBJECT_NOT_FOUND, reading)
         await absent(prism)
         await world.rest(prism)
         assert await world.stored() == {}
+
+    @pytest.mark.parametrize("last", ["delete", "put"])
+    async def test_nothing_that_landed_before_is_passed_over(self, world: World, last: str) -> None:
+        """What came first is recorded while the last writer takes what came second: that one must look again."""
+        reader, writer = Counting(world.blobs["things"]), Counting(world.blobs["things"])
+        url = await world.start().presign("k")
+        await world.send(url, b"one")
+        first, second = reader.pause(), reader.pause()
+        reading = asyncio.ensure_future(world.start(wrap_blob=reader.wrap).get("k"))
+        await first.reached.wait()
+        world.clock.forward(1)
+        await world.send(url, b"two")
+        taking, prism = writer.pause(), world.start(wrap_blob=writer.wrap)
+        writing = asyncio.ensure_future(prism.delete("k") if last == "delete" else prism.put("k", b"three"))
+        await taking.reached.wait()
+        first.go.set()
+        await second.reached.wait()
+        taking.go.set()
+        await writing
+        second.go.set()
+        await asyncio.gather(reading, return_exceptions=True)
+        if last == "delete":
+            await absent(prism)
+        else:
+            assert await prism.get("k") == b"three"
+        await world.check()
 
     async def test_a_paused_copy_does_not_outlive_its_folder(self, world: World, prism: Process) -> None:
         await world.send(await prism.presign("f/k"), b"x")
@@ -855,6 +873,13 @@ class Landing:
         return (await self._sending).status
 
 
+class Pause:
+    """A copy that was made and whose maker does not hear of it yet."""
+
+    def __init__(self) -> None:
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+
 class Counting:
     """A store that counts its calls and lets a test step in round a copy."""
 
@@ -862,7 +887,12 @@ class Counting:
         self._driver = driver
         self.calls = {"get": 0, "head": 0, "copy": 0}
         self.before_copy: Callable[[], Awaitable[None]] | None = None
-        self.after_copy: Callable[[], Awaitable[None]] | None = None
+        self._pauses: list[Pause] = []
+
+    def pause(self) -> Pause:
+        """The next copy that nobody pauses yet is paused after it was made."""
+        self._pauses.append(Pause())
+        return self._pauses[-1]
 
     def wrap(self, driver: blob.Driver) -> blob.Driver:
         return self  # type: ignore[return-value]  # it passes on what it does not know
@@ -883,8 +913,10 @@ class Counting:
         if self.before_copy is not None:
             await self.before_copy()
         stored = await self._driver.copy(*asked)
-        if self.after_copy is not None:
-            await self.after_copy()
+        if self._pauses:
+            pause = self._pauses.pop(0)
+            pause.reached.set()
+            await pause.go.wait()
         return stored
 
 
