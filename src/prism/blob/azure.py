@@ -122,7 +122,7 @@ class AzureDriver:
                 await options.gate()
             made = await self._blocks.commit(key, names, upload, options)
         except BaseException:
-            await self._blocks.clear(key)
+            await self._blocks.clear(key, upload)
             raise
         return Stored(made.etag, size)
 

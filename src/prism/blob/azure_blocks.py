@@ -103,12 +103,12 @@ class Blocks:
             lambda container: container.get_blob_client(key).stage_block_from_url(name, url, at, size_bytes, **only)
         )
 
-    async def clear(self, key: str) -> None:
+    async def clear(self, key: str, upload: str) -> None:
         """Forget what a write left behind, if the store lets us within a few seconds: it is invisible, and forgotten
         after a week anyway."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_CLEAR_SECONDS):
-                await self.forget(key)
+                await self.abort(key, upload)
 
     async def commit(self, key: str, names: Sequence[str], upload: str, options: WriteOptions) -> Stored:
         """Make the blob of these blocks. `StoreAnswered` when one of them is not there."""

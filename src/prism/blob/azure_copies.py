@@ -16,7 +16,7 @@ import msgspec
 from .azure_blocks import Blocks, block_name, new_upload
 from .azure_fields import fields_of
 from .azure_requests import Requests, StoreAnswered, pinned
-from .driver import AlreadyExists, EtagMismatch, Stored, WriteOptions
+from .driver import AlreadyExists, EtagMismatch, NotFound, Stored, WriteOptions
 from .obstores import quoted, unquoted
 
 __all__ = ["Copies"]
@@ -63,7 +63,11 @@ class Copies:
             await self._requests.ask(ask, _OF_THE_SOURCE)
         except StoreAnswered:
             raise EtagMismatch(key) from None
-        except EtagMismatch:
+        except EtagMismatch:  # a server may say this of either end
+            try:
+                await self._requests.ask(lambda container: container.get_blob_client(key).get_blob_properties())
+            except NotFound:
+                raise EtagMismatch(key) from None
             raise AlreadyExists(key) from None
 
     async def _done(self, key: str) -> Any:
@@ -102,7 +106,7 @@ class Copies:
                 await self._blocks.put_from(url, etag, key, names[-1], at, min(_PIECE_BYTES, found.size - at))
             made = await self._blocks.commit(key, names, upload, msgspec.structs.replace(options, create_only=True))
         except BaseException:
-            await self._blocks.clear(key)
+            await self._blocks.clear(key, upload)
             raise
         return Stored(made.etag, found.size)
 

@@ -6,7 +6,7 @@ body of another size than was said ends before its last piece, so that nothing w
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 
 from .driver import BadPart
 
@@ -26,7 +26,7 @@ class Feed:
         self._chunks = chunks
         self._size_bytes = size_bytes
         self._loop = asyncio.get_running_loop()
-        self._asked: Future[bytes] | None = None
+        self._pulling: asyncio.Task[bytes] | None = None
         self._stopped = False
 
     def __len__(self) -> int:
@@ -51,21 +51,22 @@ class Feed:
         if await self._next():
             raise BadPart("the part has more bytes than was said")
 
-    def stop(self) -> None:
-        """Let the thread go, wherever it is."""
+    async def stop(self) -> None:
+        """Let the thread go, wherever it is; the caller's stream is at rest when this returns."""
         self._stopped = True
-        if self._asked is not None:
-            self._asked.cancel()
+        if self._pulling is not None and not self._pulling.done():
+            self._pulling.cancel()
+            await asyncio.wait([self._pulling])
 
     def _piece(self) -> bytes:
-        self._asked = asyncio.run_coroutine_threadsafe(self._next(), self._loop)
-        if self._stopped:
-            self._asked.cancel()
         try:
-            return self._asked.result()
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the request
-            self.error = error
+            return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - handed to whoever waits for the request
+            self.error = error if isinstance(error, Exception) else None
             raise FeedStopped from None
 
     async def _next(self) -> bytes:
+        if self._stopped:
+            raise FeedStopped
+        self._pulling = asyncio.current_task()
         return await anext(self._chunks, b"")

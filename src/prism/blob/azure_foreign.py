@@ -1,7 +1,7 @@
 """Keys that others put into the container and that obstore refuses or changes (`a//b`, `/a`, `a/`).
 
 They are read through Azure's own library, a stretch at a time, each pinned to the etag of the first. A key with a
-segment `.` or `..` lies in no container: on its way to one it would become another.
+backslash (a slash to Azure) or a segment `.` or `..` lies in no container: on its way to one it would become another.
 """
 
 import re
@@ -16,7 +16,7 @@ __all__ = ["is_foreign", "is_nowhere", "open_foreign"]
 
 _STRETCH_BYTES = 2**20
 _FOREIGN = re.compile(r"[\x00-\x1f\x7f]|\A/|/\Z|//")
-_NOWHERE = re.compile(r"(?:\A|/)\.{1,2}(?:/|\Z)")
+_NOWHERE = re.compile(r"(?:\A|/)\.{1,2}(?:/|\Z)|\\")
 
 
 def is_foreign(key: str) -> bool:

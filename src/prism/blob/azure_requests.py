@@ -113,7 +113,7 @@ class Requests:
             if body.error is None:
                 raise
         finally:
-            body.stop()
+            await body.stop()
         raise body.error
 
     async def delete_pinned(self, key: str, etag: str) -> None:
