@@ -8,7 +8,7 @@ the fetching, by apt-get, where they are missing and we are root.
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,16 +43,16 @@ PACKAGES = (
 )
 
 
-def fetch_all(home: Path) -> dict[str, Path]:
+def fetch_all(home: Path, packages: Sequence[Package]) -> dict[str, Path]:
     """Every server's program by name, fetched first where it is missing. Raises FetchError with what to do."""
-    missing = [package for package in PACKAGES if not folder_of(home, package).exists()]
+    missing = [package for package in packages if not folder_of(home, package).exists()]
     if missing:
         sweep(home)
         say("fetching real servers, once for this checkout: about five minutes, most of them for building MinIO")
         ways.need({package.way for package in missing})
         with ThreadPoolExecutor(max_workers=3) as pool:
             list(pool.map(lambda package: fetch(home, package), missing))
-    return {package.name: folder_of(home, package) / package.program for package in PACKAGES}
+    return {package.name: folder_of(home, package) / package.program for package in packages}
 
 
 def folder_of(home: Path, package: Package) -> Path:

@@ -1,7 +1,7 @@
 """Which servers there are, how each is started, and the variables that tell tests where it is."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,9 +169,9 @@ def binary(places: Places, name: str) -> dict[str, str]:
     return {f"PRISM_TEST_{name.upper()}_BIN": str(places.programs[name])}
 
 
-def environment(running: Mapping[str, tuple[int, ...]], places: Places) -> dict[str, str]:
+def environment(servers: Sequence[Server], running: Mapping[str, tuple[int, ...]], places: Places) -> dict[str, str]:
     """All variables, by the ports that each server got."""
     found: dict[str, str] = {}
-    for server in SERVERS:
+    for server in servers:
         found |= server.variables(places, running[server.name])
     return found
