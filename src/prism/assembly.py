@@ -28,7 +28,20 @@ from .namespaces import Namespace
 from .tickets import MAX_PARTS, Arrived, Chosen
 from .writing import capped
 
-__all__ = ["arrived", "begin", "check_number", "find", "part_bytes", "part_count", "put_together", "size_of", "take"]
+__all__ = [
+    "arrived",
+    "begin",
+    "check_number",
+    "find",
+    "look",
+    "over",
+    "part_bytes",
+    "part_count",
+    "put_together",
+    "size_of",
+    "take",
+    "touch",
+]
 
 _SMALLEST_PART_BYTES = 8 * 2**20
 _IN_PLACE_BYTES = 1 << 17
@@ -95,6 +108,18 @@ async def find(space: Namespace, bucket: str, key: str, version_id: str) -> Prom
         return await promises.find_upload(view, space.rules, bucket, key, version_id)
 
     return await space.meta.read(body)
+
+
+async def look(space: Namespace, upload: PromiseRow) -> Refused | None:
+    """Why bytes that may still come could not be taken any more; None while they could."""
+
+    async def body(view: View) -> PromiseRow | Refused:
+        return await promises.standing(view, space.rules, upload)
+
+    found = await space.meta.read(body)
+    if isinstance(found, Refused):
+        return found
+    return None if space.now() < found.dead else Refused(code=ErrorCode.OBJECT_NOT_FOUND, message="out of time")
 
 
 async def touch(space: Namespace, upload: PromiseRow, lasting: timedelta) -> PromiseRow:
@@ -301,6 +326,20 @@ async def _complete(
         ) from error
     failpoint("assembly.after_complete")
     return await _confirmed(space, sealed)
+
+
+async def give_up(space: Namespace, upload: PromiseRow) -> bool:
+    """Condemn what came, and let the store forget the parts at once; what it does not do now the janitor does. False
+    when the upload is over."""
+    if not await direct.give_up(space, upload):
+        return False
+    failpoint("assembly.before_abort")
+    if upload.upload:
+        try:
+            await space.store.abort_multipart(upload.physical_key, upload.upload)
+        except PrismError:
+            return True
+    return True
 
 
 async def _reopen(space: Namespace, sealed: PromiseRow, before: PromiseRow) -> None:

@@ -190,7 +190,7 @@ class Sessions:
             space = self._namespaces.get(ref.namespace)
             operation.detail["version_id"] = name.version_id
             upload = await assembly.find(space, space.bucket(ref.bucket), ref.key, name.version_id)
-            if upload is None or not await direct.give_up(space, upload):
+            if upload is None or not await space.tasks.to_end(assembly.give_up(space, upload)):
                 raise assembly.over()
 
     async def list_open(
@@ -331,8 +331,8 @@ async def _status(space: Namespace, name: UploadName) -> UploadStatus:
     if found.row is not None or found.state == "completed":
         size = None if found.row is None else found.row.size_bytes
         return UploadStatus(state="completed", size_bytes=size)
-    if upload is None or found.state == "gone":
-        if not await _remembered(space, name):
+    if upload is None or await assembly.look(space, upload) is not None:
+        if upload is None and not await _remembered(space, name):
             raise assembly.over()
         return UploadStatus(state="gone")
     parts: Sequence[Arrived] = ()
@@ -355,25 +355,28 @@ async def _status(space: Namespace, name: UploadName) -> UploadStatus:
 
 async def _remembered(space: Namespace, name: UploadName) -> bool:
     """Whether the catalog still knows that there was such an upload."""
-    ref = name.ref
-    physical_key = space.layout.physical(space.bucket(ref.bucket), ref.key, name.version_id)
+    place = (space.bucket(name.ref.bucket), name.ref.key, name.version_id)
+    keys = (space.layout.physical(*place), space.layout.staging(*place))
 
     async def body(view: View) -> bool:
-        return await garbage.find(view, space.name, physical_key) is not None
+        return any([await garbage.find(view, space.name, key) is not None for key in keys])
 
     return await space.meta.read(body)
 
 
 async def _confirmed(space: Namespace, name: UploadName) -> ObjectRow:
-    """Recognise the bytes that came by a URL. While that URL may still be used, nothing there is "not yet"."""
+    """Recognise the bytes that came by a URL. While bytes may still come by it, nothing there is "not yet"."""
     bucket = space.bucket(name.ref.bucket)
     try:
         return await direct.confirm(space, bucket, name.ref.key, name.version_id)
     except PrismError as error:
         if error.code is not ErrorCode.OBJECT_NOT_FOUND:
             raise
-        found = await direct.standing(space, bucket, name.ref.key, name.version_id)
-        if found.state != "open":
+        upload = await assembly.find(space, bucket, name.ref.key, name.version_id)
+        refused = None if upload is None else await assembly.look(space, upload)
+        if refused is not None and refused.code is ErrorCode.DELETED_MEANWHILE:
+            raise PrismError(refused.code, refused.message) from error
+        if upload is None or refused is not None:
             raise assembly.over() from error
         raise PrismError(
             ErrorCode.UPLOAD_PENDING, "nothing has come by the URL yet: send the bytes, then complete the upload"
