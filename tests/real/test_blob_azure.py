@@ -82,8 +82,8 @@ class OnAzurite:
 
 class TestBlobs(OnAzurite, BlobSuite):
     foreign_keys = tuple(key for key in FOREIGN_KEYS if not _NOWHERE.search(key) and not _UNLISTED.search(key))
-    """`.` and `..` are resolved on the way to any container, a backslash is a slash to Azure, and Azurite 3.35 cannot list
-    control characters."""
+    """`.` and `..` are resolved on the way to any container, and a backslash is a slash to Azure. Control characters
+    cannot be listed by Azurite 3.35."""
 
     @pytest.fixture
     def foreign(self, container: AzureStore) -> Foreign:
