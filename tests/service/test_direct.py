@@ -2,15 +2,17 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from world import START, Process, World, pieces
 
-from prism import direct
+from prism import direct, staging
 from prism.blob import driver as blob
 from prism.blob.memory import MemoryDriver
 from prism.catalog import staging as transitions
@@ -26,6 +28,7 @@ from prism.testing.faulty_blob import Fault, FaultyBlob
 
 ALL: frozenset[Bindable] = frozenset(get_args(Bindable))
 ABSENT = Precondition(if_none_match=("*",))
+_POINTS = re.findall(r'failpoint\("staging\.(\w+)"\)', Path(staging.__file__).read_text())
 DEAD = 600 + 5 + 3600 + 60
 """Seconds after which an upload of 600 s is dead."""
 
@@ -599,9 +602,7 @@ class TestFailures:
         assert counting.calls["copy"] == 2
         await world.check()
 
-    @pytest.mark.parametrize(
-        "point", ["before_promise", "after_promise", "after_copy", "before_commit", "after_commit"]
-    )
+    @pytest.mark.parametrize("point", _POINTS)
     async def test_a_crash_while_it_is_taken_loses_and_leaves_nothing(
         self, world: World, prism: Process, point: str
     ) -> None:
