@@ -52,7 +52,7 @@ class Server:
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[Asked] = []
-        self.answers: list[Given | Callable[[], Given]] = []
+        self.answers: list[Given | Callable[[Asked], Given]] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -79,9 +79,10 @@ class Server:
         query = {name: values[0] for name, values in parse_qs(split.query).items()}
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.asked.append(Asked(request.command, unquote(split.path), query, headers, body))
+        asked = Asked(request.command, unquote(split.path), query, headers, body)
+        self.asked.append(asked)
         given = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        status, said, content = given() if callable(given) else given
+        status, said, content = given(asked) if callable(given) else given
         told = content if isinstance(content, bytes) else json.dumps(content).encode()
         request.send_response(status)
         for name, value in {"Content-Length": str(len(told)), **said}.items():
@@ -186,7 +187,7 @@ async def test_absent_is_told_apart_from_a_missing_bucket_without_asking_twice(
 
 
 async def test_a_server_that_hangs_or_is_not_there(server: Server) -> None:
-    def hang() -> Given:
+    def hang(_: Asked) -> Given:
         time.sleep(0.5)
         return 200, {}, {}
 
@@ -219,6 +220,17 @@ async def test_another_range_than_was_asked_for_is_refused(server: Server, store
     server.answers = [(200, said, b"abc")]
     with pytest.raises(PrismError):
         await store.get("k", ByteRange(1, 1))
+
+
+async def test_a_key_that_cannot_be_deleted_is_named_and_stops_no_other(server: Server, store: BlobStore) -> None:
+    def answer(asked: Asked) -> Given:
+        if asked.path.endswith("/b"):
+            return 403, {}, {"error": {"errors": [{"reason": "retentionPolicyNotMet"}]}}
+        return 204, {}, b""
+
+    server.answers = [answer]
+    results = await store.delete_many(["a", "b", "c"])
+    assert [(result.key, result.error is None) for result in results] == [("a", True), ("b", False), ("c", True)]
 
 
 # -- what is asked
