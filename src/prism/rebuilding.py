@@ -9,7 +9,7 @@ brings the foreign ones back). Nothing is deleted. The catalog keeps how far a r
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -20,6 +20,7 @@ from .catalog.cursors import forget_cursor, keep_cursor, kept_cursor
 from .catalog.rebuilding import Contents, Reinstated
 from .catalog.rows import ObjectRow
 from .catalog.sweep import Name, Stray
+from .deletions import Deletions
 from .digests import etag_of
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
@@ -45,12 +46,11 @@ _CURSOR = "rebuild"
 
 
 class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
-    """`add`: the catalog may hold rows of the namespace already. `deleted`: when each (bucket, key) was deleted last,
-    as far as somebody knows."""
+    """`add`: the catalog may hold rows of the namespace already. `deletions`: what is known of them otherwise."""
 
     add: bool = False
     dry_run: bool = False
-    deleted: Mapping[tuple[str, str], datetime] = {}
+    deletions: Deletions = msgspec.field(default_factory=Deletions)
 
 
 class Found(msgspec.Struct):
@@ -90,7 +90,7 @@ async def rebuild(
 ) -> RebuildReport:
     """Put back what the store holds; `watch` hears after each page.
 
-    Errors: FAILED_PRECONDITION (`PRECONDITION_FAILED`) when the catalog holds rows of the namespace and `add` was not
+    Errors: PRECONDITION_FAILED when the catalog holds rows of the namespace and `add` was not
     said, STORE_DOWN, CATALOG_DOWN.
     """
     walk = _Walk(space, wanted)
@@ -293,7 +293,7 @@ class _Walk:
     def _served(self, contents: Contents, row: ObjectRow) -> None:
         expired = row.expires_at is not None and row.expires_at <= self._space.now()
         self.report.note("expired" if expired else "objects", row.physical_key, row.size_bytes)
-        deleted_at = self._wanted.deleted.get((contents.bucket, contents.key))
+        deleted_at = self._wanted.deletions.of(contents.bucket, contents.key)
         if not expired and deleted_at is not None and deleted_at >= row.modified_at:
             self.report.note("reappeared", row.physical_key, row.size_bytes)
 

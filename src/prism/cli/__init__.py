@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from . import objectstore
+from .catalog import catalog_commands
 from .doctor import doctor
+from .importing import import_objects
 from .operations import config_commands, fsck, janitor
 from .serve import serve
 
@@ -23,6 +25,8 @@ command = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 command.add_typer(objectstore.commands, name="objectstore")
+objectstore.commands.command("import")(import_objects)
+command.add_typer(catalog_commands, name="catalog")
 command.add_typer(config_commands, name="config")
 command.command()(serve)
 command.command()(doctor)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from .output import Failure, Format, OutputOption, failures, show, show_rows
+from .output import Failure, Format, OutputOption, failures, show, show_rows, sized
 from .serve import ConfigOption, DataDirOption
 
 if TYPE_CHECKING:
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from ..workers.fsck import FsckReport
     from ..workers.janitor import Report
 
-__all__ = ["config_commands", "fsck", "janitor"]
+__all__ = ["config_commands", "existing", "fsck", "janitor", "load_config", "with_app"]
 
 T = TypeVar("T")
+_UNPROVEN = (
+    "unproven bytes have no row, and this catalog does not know that they are garbage: it was restored, or somebody "
+    "shares the store. No repair touches them; prism catalog rebuild --add serves them again"
+)
 config_commands = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 
 
@@ -42,7 +46,7 @@ def fsck(
     Exit 1 when something is not as it should be.
     """
     with failures():
-        reports = _with_app(_existing(config, data_dir), lambda app: _check_all(app, namespace, repair))
+        reports = with_app(existing(config, data_dir), lambda app: _check_all(app, namespace, repair))
         show(reports, output, "\n".join(_fsck_lines(reports)))
         if not all(report.clean for report in reports.values()):
             raise typer.Exit(1)
@@ -68,7 +72,7 @@ def janitor(
         raise typer.BadParameter("say --once; the loop is a role: prism serve --roles janitor")
     with failures():
         arm_from(os.environ)
-        report = _with_app(_existing(config, data_dir), lambda app: app.janitor.run_once())
+        report = with_app(existing(config, data_dir), lambda app: app.janitor.run_once())
         show(report, output, "\n".join(_janitor_lines(report)))
         if report.failed:
             raise typer.Exit(1)
@@ -80,32 +84,32 @@ def check(config: ConfigOption = None, data_dir: DataDirOption = None, output: O
     from ..config import describe
 
     with failures():
-        settings = describe(_load(config, data_dir))
+        settings = describe(load_config(config, data_dir))
         show_rows(iter(settings), output, ("at", "value", "source"))
 
 
-def _load(config: Path | None, data_dir: Path | None) -> "Config":
+def load_config(config: Path | None, data_dir: Path | None) -> "Config":
     from ..config import load
 
     return load(config, os.environ, data_dir=data_dir)
 
 
-def _existing(config: Path | None, data_dir: Path | None) -> "Config":
+def existing(config: Path | None, data_dir: Path | None) -> "Config":
     """The configuration of something that was served before: looking must not make a new one."""
-    loaded = _load(config, data_dir)
+    loaded = load_config(config, data_dir)
     if not loaded.data_dir.is_dir():
         raise Failure(f"there is no data folder {loaded.data_dir}; name one with --data-dir or --config")
     return loaded
 
 
-def _with_app(config: "Config", work: Callable[["App"], Awaitable[T]]) -> T:
-    """Open, work, close."""
+def with_app(config: "Config", work: Callable[["App"], Awaitable[T]], *, claims: bool = True) -> T:
+    """Open, work, close; `claims` as for `open_app`."""
     from .. import logs
     from ..app import open_app
     from ..identifiers import utc_now
 
     async def run() -> T:
-        async with open_app(config) as app:
+        async with open_app(config, claims=claims) as app:
             return await work(app)
 
     logs.configure(config.log.level, utc_now)
@@ -115,12 +119,16 @@ def _with_app(config: "Config", work: Callable[["App"], Awaitable[T]]) -> T:
 def _fsck_lines(reports: Mapping[str, "FsckReport"]) -> Iterator[str]:
     """A line per namespace, and one per key that is not in order, as far as the report names them."""
     for name, report in reports.items():
-        counts = ", ".join(f"{found.count} {kind}" for kind, found in report.kinds.items() if found.count)
+        counts = ", ".join(
+            f"{found.count} {kind} ({sized(found.size_bytes)})" for kind, found in report.kinds.items() if found.count
+        )
         yield f"{name}: {'clean' if report.clean else 'NOT CLEAN'}; {counts or 'empty'}"
         for kind, found in report.kinds.items():
             yield from (f"  {kind}\t{key}" for key in found.samples)
             if len(found.samples) < found.count and found.samples:
                 yield f"  {kind}\t… and {found.count - len(found.samples)} more"
+        if report.kinds["unproven"].count:
+            yield f"  {_UNPROVEN}"
 
 
 def _janitor_lines(report: "Report") -> Iterator[str]:

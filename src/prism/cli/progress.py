@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-__all__ = ["progress"]
+__all__ = ["counting", "progress"]
 
 
 @contextlib.contextmanager
@@ -28,5 +28,25 @@ def progress(title: str) -> Iterator[Callable[[int, int], object] | None]:
 
         def moved(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
+
+        yield moved
+
+
+@contextlib.contextmanager
+def counting(title: str) -> Iterator[Callable[[int, str], object]]:
+    """Gives what to call with how many things are done and which came last; shows it where a person watches."""
+    if not sys.stderr.isatty():
+        yield lambda done, last: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def moved(done: int, last: str) -> None:
+            shown = last[-60:].encode("unicode_escape").decode()
+            bar.update(task, description=f"{title}: {done:,} {shown}".replace("[", "\\["))
 
         yield moved
