@@ -100,12 +100,16 @@ async def begin(
 
 
 async def find(space: Namespace, bucket: str, key: str, version_id: str) -> PromiseRow | None:
-    """The upload while it stands; None when it is over or never was (OBJECT_NOT_FOUND when it cannot have been)."""
+    """The upload while it stands; None when it is over or never was. OBJECT_NOT_FOUND when it cannot have been,
+    BUCKET_NOT_FOUND."""
     if not is_version_id(version_id):
         raise over()
 
     async def body(view: View) -> PromiseRow | None:
-        return await promises.find_upload(view, space.rules, bucket, key, version_id)
+        found = await promises.find_upload(view, space.rules, bucket, key, version_id)
+        if found is None:
+            await promises.require_bucket(view, space.rules, bucket)
+        return found
 
     return await space.meta.read(body)
 
