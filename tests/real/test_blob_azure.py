@@ -106,6 +106,8 @@ class TestParts(OnAzurite, MultipartSuite):
 
 
 class TestURLs(OnAzurite, SigningSuite):
+    part_urls_outlive_uploads = True
+
     @pytest.mark.parametrize(
         ("asked", "start", "end"), [("0-0", 0, 1), ("5-9", 5, 10), ("90-", 90, 100), ("50-500", 50, 100)]
     )
@@ -114,25 +116,6 @@ class TestURLs(OnAzurite, SigningSuite):
     ) -> None:
         """Azure has no ranges that count from the end."""
         await super().test_a_get_url_reads_ranges(store, http, now, asked, start, end)
-
-    async def test_parts_come_by_urls(self, store: BlobStore, http: HTTP, now: datetime) -> None:
-        """On Azurite a URL that outlives its upload still puts blocks: they stay invisible, are found and forgotten."""
-        content = pattern(1011)
-        options = WriteOptions(content_type="image/png", metadata={"a": "b"})
-        upload = await store.create_multipart("d/k", options)
-        for number, piece in ((2, content[1000:]), (1, content[:1000])):
-            signed = await store.sign_part("d/k", upload, number, now, 60, len(piece))
-            assert (await http("PUT", signed.url, signed.headers, piece)).status < 300
-        assert await absent(store, "d/k")
-        parts = await store.list_parts("d/k", upload)
-        assert [(part.number, part.size_bytes) for part in parts] == [(1, 1000), (2, 11)]
-        stored = await store.complete_multipart("d/k", upload, parts, options)
-        await http("PUT", signed.url, signed.headers, b"late")
-        assert await content_of(store, "d/k", if_match=stored.etag) == content
-        for found in await store.open_multiparts("d/k"):
-            await store.abort_multipart("d/k", found.upload)
-        assert not await store.open_multiparts("d/k")
-        assert await content_of(store, "d/k", if_match=stored.etag) == content
 
     async def test_a_part_url_is_for_its_part_only(self, store: BlobStore, http: HTTP, now: datetime) -> None:
         """Its signature is for the key, of which it may be any part; it neither reads nor deletes."""
