@@ -5,6 +5,7 @@ For answers that no emulator gives: refusals, pauses, sessions that take half, c
 
 import asyncio
 import base64
+import gzip
 import http.server
 import json
 import ssl
@@ -275,6 +276,11 @@ async def test_a_pinned_delete_names_the_generation_twice(server: Server, store:
     server.answers = [(412, {}, {}), (200, {}, {**OBJECT, "generation": "8"})]
     with pytest.raises(EtagMismatch):
         await store.delete_if("k", "7")
+
+
+async def test_an_answer_may_be_compressed(server: Server, store: BlobStore) -> None:
+    server.answers = [(200, {"Content-Encoding": "gzip"}, gzip.compress(json.dumps({"items": [OBJECT]}).encode()))]
+    assert [entry.key for entry in await store.list("")] == ["k"]
 
 
 # -- long puts

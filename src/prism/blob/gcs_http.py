@@ -65,7 +65,7 @@ class Http:
         self.threads = Threads(min(store.max_connections, _MOST_THREADS), f"gcs-{store.bucket}")
         self._endpoint = (store.endpoint or GOOGLE).rstrip("/")
         self._pool = urllib3.PoolManager(
-            maxsize=min(store.max_connections, _MOST_THREADS),
+            maxsize=store.max_connections,
             timeout=urllib3.Timeout(connect=min(10.0, store.request_seconds), read=store.request_seconds),
             ca_certs=str(store.ca_file) if store.ca_file else None,
         )
@@ -188,7 +188,7 @@ class Http:
     def _whole(self, response: Any) -> Answer:
         encoded = response.headers.get("Content-Encoding", "") == "gzip"
         body = response.read(_MOST_ANSWER_BYTES, decode_content=encoded)
-        if response.read(1):
+        if response.read(1, decode_content=encoded):
             response.close()
             raise ConnectionError("the store's answer is far too long")
         response.release_conn()
