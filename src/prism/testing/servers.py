@@ -74,9 +74,9 @@ def versitygw(program: Path, folder: Path, port: int, *, access_key: str, secret
 
 
 def fake_gcs(program: Path, port: int) -> Command:
-    """fake-gcs-server, in memory."""
+    """fake-gcs-server, in memory. It answers on any port of its host, as a proxy before it needs."""
     host = f"127.0.0.1:{port}"
-    listen = ("-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", host)
+    listen = ("-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", "127.0.0.1")
     return Command(
         arguments=(
             str(program), *listen, "-external-url", f"http://{host}", "-backend", "memory", "-log-level", "warn",
