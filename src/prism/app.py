@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from prometheus_client import CollectorRegistry
 
+from .abilities import recall
 from .access import Access
 from .audit import AuditSink, FileAudit
 from .blob import StoreMetrics, open_blob
@@ -99,8 +100,8 @@ async def open_app(
     registry: CollectorRegistry | None = None,
     audit: AuditSink | None = None,
     wraps: Wraps | None = None,
-) -> AsyncIterator[App]:
     claims: bool = True,
+) -> AsyncIterator[App]:
     """Open everything that `config` names and give it, composed; on leaving, finish what was begun and close.
 
     Without `claims` nobody looks at whose the stores are: for the rebuild, which looks itself. Errors: INVALID_ARGUMENT
@@ -120,7 +121,8 @@ async def open_app(
         tasks, metrics, new_id = Tasks(), StoreMetrics(registry), version_ids(now)
         opened = []
         for space in config.namespaces:
-            store = await open_blob(space.store, name=space.name, metrics=metrics, wrap=wraps.blob)
+            found = await recall(meta, space.name, space.store)
+            store = await open_blob(space.store, name=space.name, metrics=metrics, wrap=wraps.blob, found=found)
             stack.push_async_callback(store.close)
             opened.append(
                 Namespace(
@@ -180,7 +182,6 @@ def _compose(
     janitor = Janitor(namespaces, meta, bus, config.janitor, now=now, registry=registry, retention=retention)
     readiness = Readiness(dict(_looks(namespaces, meta, audit, janitor, deployment)))
     uploads = Uploads(namespaces, access, s3_url)
-    uploads = Uploads(namespaces, access, s3_url)
     services = Services(
         config=config,
         access=access,
@@ -232,7 +233,7 @@ def _janitor_look(janitor: Janitor, namespace: str) -> Look:
     return look
 
 
-def _store_look(space: Namespace) -> Look:
+def _store_look(space: Namespace, deployment: Deployment) -> Look:
     async def look() -> str:
         mine = await is_mine(space.store, space.layout.owner, deployment, space.name)
         return "" if mine else "its owner marker is gone, or names somebody else"
