@@ -36,7 +36,7 @@ from .driver import (
 )
 from .s3_copies import COPY_IN_PARTS_BYTES, Copies
 from .s3_credentials import Credentials, credentials_of
-from .s3_requests import CONNECT_SECONDS, Requests
+from .s3_requests import CONNECT_SECONDS, Requests, StoreAnswered
 from .s3_uploads import SMALLEST_PART_BYTES, Uploads
 from .threads import Threads
 
@@ -47,7 +47,9 @@ _CHUNK_BYTES = 2**20
 _SIGNED_SECONDS = 900
 _LOOKING_THREADS = 4
 _PAGE = 1000
+_SPARE = 16
 _BINDS: frozenset[Bindable] = frozenset({"create_only", "size", "content_type", "metadata", "sha256", "crc32c", "md5"})
+_NO_NAMES = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName"})  # no key of such a server begins so
 _ODD = re.compile(r"[\x00-\x1f\x7f]|\A/|/\Z|//|(?:\A|/)\.{1,2}(?:/|\Z)")
 
 
@@ -111,6 +113,7 @@ class S3Driver:
         return await obstores.open_read(self._bucket, self._name, key, byte_range, if_match)
 
     async def _get_odd(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
+        await self._find_odd(key)
         asked: dict[str, Any] = {"Key": key}
         if if_match is not None:
             asked["IfMatch"] = obstores.quoted(if_match)
@@ -120,9 +123,16 @@ class S3Driver:
         answer = await self._requests.ask("head_object" if empty else "get_object", **asked)
         return Opened(_info(answer), _OddBody(self._requests, None if empty else answer["Body"]))
 
+    async def _find_odd(self, key: str) -> None:
+        """Some compatibles take `/a`, `./a` and the like for `a`: what a listing does not show is not there."""
+        listed = await self.list(key, "", 1)
+        if not listed or listed[0].key != key:
+            raise NotFound
+
     async def head(self, key: str) -> BlobInfo:
         """What the store says of a key; its clock shows whole seconds."""
         if _ODD.search(key):
+            await self._find_odd(key)
             return _info(await self._requests.ask("head_object", Key=key))
         await self._requests.keys()
         return await obstores.head(self._bucket, self._name, key)
@@ -146,6 +156,7 @@ class S3Driver:
         for key in dict.fromkeys(keys):
             if _ODD.search(key):
                 try:
+                    await self._find_odd(key)
                     await self._requests.ask("delete_object", Key=key)
                 except NotFound:
                     continue
@@ -239,17 +250,18 @@ class S3Driver:
     # -- the bucket
 
     async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
-        """Keys in order, as they are."""
-        found: list[BlobEntry] = []
-        while len(found) < limit:
-            after = found[-1].key if found else start_after
-            page = await self._requests.ask(
-                "list_objects_v2", Prefix=prefix, StartAfter=after, MaxKeys=min(limit - len(found), _PAGE)
-            )
-            found += map(_entry, page.get("Contents", ()))
-            if not page.get("IsTruncated") or not page.get("Contents"):
-                break
-        return found
+        """Keys in order, as they are. More are asked for than wanted: MinIO counts keys before `start_after` where a
+        key is the folder of others (`a/` beside `a/b`), and ends a small page early."""
+        asked = {"Prefix": prefix, "StartAfter": start_after, "MaxKeys": min(limit + _SPARE, _PAGE)}
+        while True:
+            try:
+                page = await self._requests.ask("list_objects_v2", _NO_NAMES, **asked)
+            except StoreAnswered:
+                return []
+            listed = page.get("Contents", ())
+            if listed or not page.get("IsTruncated"):
+                return [_entry(one) for one in listed[:limit]]
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
     async def settings(self) -> BucketSettings:
         """What the bucket does with bytes by itself."""

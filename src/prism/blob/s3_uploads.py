@@ -42,7 +42,6 @@ _BAD = {
     "InvalidPart": "a part is missing, or its etag is another",
     "InvalidPartOrder": "the parts are not in order",
     "EntityTooSmall": "a part other than the last is smaller than 5 MiB",
-    "MalformedXML": "an object needs at least one part",
 }
 _OVER = frozenset({"NoSuchUpload"})
 
@@ -179,6 +178,8 @@ class Uploads:
     async def complete(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
         """Make the object; the gate is passed before. A store that knows no conditional completion is asked before
         whether the key is taken: keys are never used twice, so nobody else can take it in between."""
+        if not parts:
+            raise BadPart("an object needs at least one part")
         if options.create_only and await self._is_taken(key):
             raise AlreadyExists
         if options.gate is not None:
