@@ -143,4 +143,6 @@ def remove(entry: Path) -> None:
 
 
 def digest(command: Command) -> str:
-    return hashlib.sha256(msgspec.json.encode(command, enc_hook=str, order="sorted")).hexdigest()
+    """Of what decides how the server behaves, and not of how it is looked at."""
+    decisive = (command.arguments, command.environment, command.user)
+    return hashlib.sha256(msgspec.json.encode(decisive, order="sorted")).hexdigest()

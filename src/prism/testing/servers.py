@@ -42,6 +42,7 @@ def minio(
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     listen = ("--address", f"127.0.0.1:{port}", "--certs-dir", str(certificates))
+    cluster = f"127.0.0.1:{port}/minio/health/cluster"  # `live` answers 200 before keys and buckets are known
     return Command(
         arguments=(str(program), "server", "--quiet", *listen, str(data)),
         environment={
@@ -52,7 +53,7 @@ def minio(
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
         },
-        health=f"{'https' if tls else 'http'}://127.0.0.1:{port}/minio/health/live",
+        health=f"{'https' if tls else 'http'}://{cluster}",
         ca_file=tls and tls / "ca.crt",
     )
 
