@@ -109,7 +109,6 @@ async def adopt(space: Namespace, wanted: Import, watch: Callable[[ImportReport]
     await walk.begin()
     after = walk.report.went_on_after
     while page := await space.store.list(walk.prefix, after, _PAGE):
-        failpoint("import.after_list")
         for start in range(0, len(page), _BATCH):
             await walk.take(page[start : start + _BATCH])
         after = page[-1].key
@@ -246,7 +245,6 @@ class _Walk:
             await keep_cursor(tx, self._space.name, self._name, key, self._space.now())
 
         await self._space.meta.transact(self._space.name, body)
-        failpoint("import.after_place")
 
     def _note(self, outcome: Outcome, foreign: Foreign) -> None:
         self.report.note(_KINDS[outcome], foreign.physical_key, foreign.size_bytes)

@@ -112,7 +112,6 @@ async def take_over(
         said = f"belongs to namespace {owner.namespace!r} of deployment {owner.deployment}"
         if owner.namespace != namespace or owner.deployment != of:
             raise PrismError(ErrorCode.PERMISSION_DENIED, f"namespaces.{namespace}: its store {said}; nothing changed")
-        failpoint("deployment.take_over.before_delete")
         (result,) = await store.delete_many([marker])
         if result.error is not None:
             raise result.error

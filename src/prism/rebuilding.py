@@ -97,7 +97,6 @@ async def rebuild(
     await walk.begin()
     after = walk.report.went_on_after
     while page := await space.store.list(walk.prefix, after, _PAGE):
-        failpoint("rebuild.after_list")
         for entry in page:
             await walk.meet(entry)
         after = page[-1].key

@@ -110,7 +110,6 @@ def _appearing(file: Path) -> Iterator[gzip.GzipFile]:
             os.fsync(raw.fileno())
         failpoint("export.before_rename")
         part.rename(file)
-        failpoint("export.after_rename")
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(file.parent)
@@ -132,7 +131,6 @@ async def _write(meta: Meta, stream: gzip.GzipFile, report: SnapshotReport, watc
             for entry in entries:
                 write(_line(entry))
                 report.count(entry.key)
-            failpoint("export.after_page")
             watch(report.rows)
             start = entries[-1].raw + b"\x00"
     report.sha256 = digest.hexdigest()
@@ -171,7 +169,6 @@ async def restore(meta: Meta, file: Path, watch: Callable[[int], object] = _unhe
         failpoint("restore.after_batch")
         written += len(batch)
         watch(written)
-    failpoint("restore.before_end")
 
     async def end(tx: Txn) -> None:
         tx.clear(RESTORE_KEY)

@@ -7,13 +7,13 @@ background work days ahead; it dies, begins again, dies again; then everything i
 """
 
 import asyncio
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from crash_points import OPERATOR, every_point
 from program import CRASHED, LONGEST_SECONDS, environment, serving
 from promises import CONFIG, Client, Died, at_rest, operate
 from shifted import opened_ahead
@@ -22,20 +22,17 @@ from prism.config import load
 from prism.testing.running import running_app
 from prism.workers.fsck import fsck
 
-SOURCE = Path(__file__).parents[2] / "src" / "prism"
 BACKGROUND = Path(__file__).parent / "background.py"
-_POINT = re.compile(r'^\s+failpoint\("([a-z0-9_.]+)"\)', re.MULTILINE)
 
 
 def points():
     """Every failpoint of the code, and whether it belongs to the background. Those of stores that sign their own URLs,
-    which no local store does, are tried in `tests/service/test_direct.py`."""
-    found = {}
-    for path in sorted(SOURCE.rglob("*.py")):
-        for name in _POINT.findall(path.read_text()):
-            if not name.startswith("staging."):
-                found[name] = path.parent.name in {"workers", "bus"}
-    return found
+    which no local store does, are tried in `tests/service/test_direct.py`; operators' have a script of their own."""
+    return {
+        name: path.parent.name in {"workers", "bus"}
+        for name, path in every_point().items()
+        if not name.startswith(("staging.", *OPERATOR))
+    }
 
 
 @pytest.fixture(scope="session")

@@ -239,7 +239,7 @@ class OperatorSuite:
             assert _kinds(found) == {"referenced": len(ODD) + 4, "unproven": 2, "foreign": 1}
             assert await prism.stored() == stored
 
-    @pytest.mark.parametrize("point", ["rebuild.after_list", "rebuild.before_commit", "rebuild.after_commit"])
+    @pytest.mark.parametrize("point", ["rebuild.before_commit", "rebuild.after_commit"])
     async def test_an_interrupted_rebuild_goes_on(
         self, config: Config, places: Places, tmp_path: Path, point: str
     ) -> None:
@@ -430,7 +430,7 @@ class OperatorSuite:
             assert _kinds(await prism.import_()) == {"adopted": 1}
 
     @pytest.mark.parametrize(
-        "point", ["import.after_list", "import.after_promise", "import.before_commit", "import.after_commit"]
+        "point", ["import.after_promise", "import.before_commit", "import.after_commit"]
     )
     async def test_an_interrupted_import_goes_on(self, config: Config, point: str) -> None:
         async with self.opened(config) as prism:
