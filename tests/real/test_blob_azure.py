@@ -18,7 +18,7 @@ from prism.blob.azure import open_azure
 from prism.blob.driver import AlreadyExists, NotFound, Stored, WriteOptions
 from prism.config import AzureStore
 from prism.errors import ErrorCode, PrismError
-from prism.testing.blob_calls import absent, all_keys, content_of, pattern, put, stream
+from prism.testing.blob_calls import all_keys, content_of, put, stream
 from prism.testing.blob_foreign_suite import FOREIGN_KEYS, Foreign
 from prism.testing.blob_multipart_suite import MultipartSuite
 from prism.testing.blob_signing_suite import HTTP, SigningSuite
