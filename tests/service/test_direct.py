@@ -420,6 +420,20 @@ class TestDeclared:
         assert counting.calls["get"] == 2
         assert counting.calls["copy"] == 1, "readers of one process share the work"
 
+    async def test_bytes_swapped_after_they_were_checked_stay_invisible(self, unbound: World) -> None:
+        store = Counting(unbound.blobs["things"])
+        prism = unbound.start(wrap_blob=store.wrap)
+        _, url = await prism.declare("k", declared=sha(b"right"))
+        await unbound.send(url, b"right")
+
+        async def swap() -> None:
+            store.after_get = None
+            await unbound.send(url, b"wrong")
+
+        store.after_get = swap
+        await absent(prism)
+        await unbound.check()
+
     async def test_a_checksum_that_the_store_tells_is_compared_and_not_read(self, unbound: World) -> None:
         unbound.drivers["things"] = unbound.blobs["things"] = MemoryDriver(  # type: ignore[index]
             now=unbound.clock, signs=True, binds=frozenset(), checksums=("sha256", "crc32c", "md5")
@@ -888,6 +902,7 @@ class Counting:
         self._driver = driver
         self.calls = {"get": 0, "head": 0, "copy": 0}
         self.before_copy: Callable[[], Awaitable[None]] | None = None
+        self.after_get: Callable[[], Awaitable[None]] | None = None
         self._pauses: list[Pause] = []
 
     def pause(self) -> Pause:
@@ -903,7 +918,10 @@ class Counting:
 
     async def get(self, *asked: Any) -> Any:
         self.calls["get"] += 1
-        return await self._driver.get(*asked)
+        opened = await self._driver.get(*asked)
+        if self.after_get is not None:
+            await self.after_get()
+        return opened
 
     async def head(self, key: str) -> Any:
         self.calls["head"] += 1
