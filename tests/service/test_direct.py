@@ -348,6 +348,15 @@ class TestStaging:
         assert await prism.get("k") == b"3"
         await world.check()
 
+    async def test_a_precondition_is_judged_in_the_order_of_landing(self, world: World, prism: Process) -> None:
+        _, only_if_absent = await prism.declare("k", precondition=ABSENT)
+        _, anyway = await prism.declare("k")
+        await world.send(anyway, b"first")
+        world.clock.forward(1)
+        await world.send(only_if_absent, b"second")
+        assert await prism.get("k") == b"first"
+        await world.check()
+
     async def test_landed_at_the_same_instant_the_later_promise_wins(self, world: World, prism: Process) -> None:
         urls = [await prism.presign("k", content_type=f"text/{n}") for n in "ab"]
         await world.send(urls[1], b"later promise")
