@@ -169,3 +169,17 @@ def test_a_person_can_read_it() -> None:
 def test_a_version_id_that_could_not_be_parsed_back_is_refused(version_id: str) -> None:
     with pytest.raises(ValueError, match="version id"):
         Layout("own").physical("own", "a", version_id)
+
+
+@given(st.sampled_from(HOSTILE), st.sampled_from(["own", "other"]), st.sampled_from(["", "deep/er/"]))
+def test_nothing_that_any_deployment_laid_out_is_adopted(key: str, bucket: str, prefix: str) -> None:
+    whose = Layout("own", prefix)
+    for ours in (Layout("own"), Layout("mine"), Layout("other", prefix)):
+        for physical in (whose.physical(bucket, key, VERSION), whose.staging(bucket, key, VERSION), whose.owner):
+            assert ours.adoptable(physical) is None
+
+
+@pytest.mark.parametrize("foreign", ["holiday.jpg", "a//b", "/x", "a/", "a~b", "x~1.bak", "ü☃"])
+def test_foreign_bytes_keep_their_name(foreign: str) -> None:
+    assert Layout("own").adoptable(foreign) == foreign
+    assert Layout("own", "in/here/").adoptable(f"in/here/{foreign}") == foreign
