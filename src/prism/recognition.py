@@ -154,11 +154,20 @@ async def _open(space: Namespace, bucket: str, key: str) -> Sequence[PromiseRow]
 async def _take(space: Namespace, upload: PromiseRow, info: BlobInfo, facts: Facts) -> Outcome | Nothing | Again:
     if upload.way == "staging":
         return await staging.take(space, upload, info, facts)
+    if upload.upload:
+        await _forget_parts(space, upload)
 
     async def body(tx: Txn) -> Outcome:
         return await transitions.commit(tx, space.rules, upload, facts, space.now())
 
     return await space.meta.transact(space.name, body, transitions.commit_reads(space.rules, upload))
+
+
+async def _forget_parts(space: Namespace, upload: PromiseRow) -> None:
+    """The object is there, but whoever put it together may have died before the store forgot its parts; once the
+    promise is kept nobody knows of them any more."""
+    for left in await space.store.open_multiparts(upload.physical_key):
+        await space.store.abort_multipart(left.key, left.upload)
 
 
 def _pending() -> PrismError:

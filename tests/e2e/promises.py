@@ -96,6 +96,11 @@ class Client:
         assert answer.is_success, answer.text
         return answer.json()
 
+    def give_up_parts(self, space, key, size_bytes, part_bytes):
+        ticket = self.begin_parts(space, key, size_bytes, part_bytes)
+        answer = self.ask("DELETE", f"{self._uploads}/{ticket['upload_id']}")
+        assert answer.is_success, answer.text
+
     def presign(self, space, key, method):
         answer = self.ask("POST", f"{self._base}/{space}/presign", json={"key": key, "method": method})
         assert answer.is_success, answer.text
@@ -169,6 +174,7 @@ def operate(client, life):
         client.put_in_parts("user-uploads", f"in-parts/{number}", b"in parts" + tail, 40)
         client.put_in_parts("kept", "in-parts/kept", b"in parts" + tail, 100)
         client.begin_parts("user-uploads", f"never/parts {number}", 100, 40)
+        client.give_up_parts("user-uploads", f"in-parts/{number}", 100, 40)
         client.copy("user-uploads", f"plain/{number}", f"copied/{number}")
         client.put("user-uploads", f"gone/{number}", b"gone" + tail)
         client.delete("user-uploads", f"gone/{number}")
@@ -199,7 +205,7 @@ async def at_rest(app, data_dir):
                 referenced |= {held.physical_key} if held is not None else set()
         stored = {entry.key for entry in await space.store.list("", "", 1000)}
         assert stored == referenced | {space.layout.owner}, (space.name, stored ^ (referenced | {space.layout.owner}))
-        for kind in "uwdgtkx":
+        for kind in "uwdpgtkx":
             left = await _rows(app.meta, space.name, kind)
             assert not left, f"{space.name}: rows of kind {kind} are left: {[entry.key for entry in left]}"
         counters = await app.meta.read(lambda view, name=space.name: usage.counters(view, name))
