@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +35,8 @@ MOST_BLOCKS = 50_000
 _NAME = re.compile(r"(?P<upload>[0-9a-f]{28})(?P<kind>[bopz])(?P<number>[0-9]{5})\Z")
 _BEGUN, _OVER, _PART, _EMPTY = "b", "o", "p", "z"
 _CLEAR_SECONDS = 5.0
+_BELIEVED_SECONDS = 5.0
+_MOST_FOUND = 1000
 _NOT_A_LIST = frozenset({"InvalidBlockList"})
 
 
@@ -68,6 +71,7 @@ class Blocks:
         self._requests = requests
         self._scope = {"encryption_scope": scope} if scope else {}
         self._tags = tags
+        self._found_open: dict[tuple[str, str], float] = {}
 
     @property
     def scoped(self) -> bool:
@@ -156,8 +160,17 @@ class Blocks:
             await self.put(key, block_name(upload, number, _EMPTY), b"-", 1)
         return _part(number, size)
 
-    async def check_open(self, key: str, upload: str) -> Arrived:
-        """What has arrived; `NotFound` when the upload is over."""
+    async def check_open(self, key: str, upload: str) -> None:
+        """`NotFound` when the upload is over. That it is open is believed for some seconds: to ask for all blocks
+        before each of thousands of parts would take longer than to send them."""
+        now = time.monotonic()
+        if self._found_open.get((key, upload), 0.0) < now:
+            await self._open(key, upload)
+            while len(self._found_open) >= _MOST_FOUND:
+                del self._found_open[next(iter(self._found_open))]
+            self._found_open[key, upload] = now + _BELIEVED_SECONDS
+
+    async def _open(self, key: str, upload: str) -> Arrived:
         arrived = (await self._arrived(key)).get(upload)
         if arrived is None or not arrived.open:
             raise NotFound(key)
@@ -165,11 +178,12 @@ class Blocks:
 
     async def parts(self, key: str, upload: str) -> list[Part]:
         """The parts that have arrived, by number."""
-        arrived = await self.check_open(key, upload)
+        arrived = await self._open(key, upload)
         return [_part(number, size) for number, size in sorted(arrived.parts.items())]
 
     async def complete(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
         """Make the blob of these parts, or say again what was made of them."""
+        self._found_open.pop((key, upload), None)
         arrived = (await self._arrived(key)).get(upload)
         if arrived is None or not arrived.open:
             return await self._made(key, upload, options)
@@ -185,6 +199,7 @@ class Blocks:
 
     async def abort(self, key: str, upload: str) -> None:
         """Forget an upload."""
+        self._found_open.pop((key, upload), None)
         uploads = await self._arrived(key)
         if upload not in uploads or uploads[upload].over:
             return
