@@ -139,7 +139,10 @@ class S3Driver:
 
     async def now(self) -> datetime:
         """The store's clock, from its answer about the bucket; it shows whole seconds."""
-        answer = await self._requests.ask("head_bucket")
+        try:
+            answer = await self._requests.ask("head_bucket")
+        except NotFound:
+            raise obstores.answered(404, "NoSuchBucket", self._name) from None
         shown = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         return shown.astimezone(UTC) + timedelta(milliseconds=500)
 

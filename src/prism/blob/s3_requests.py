@@ -5,6 +5,7 @@ and its own name of the error.
 """
 
 import base64
+import functools
 import hashlib
 import threading
 from typing import Any
@@ -108,6 +109,7 @@ def _client(store: S3Store, credentials: Credentials) -> Any:
     from botocore.session import Session
 
     session = Session()
+    session.register_component("data_loader", _models())
     session.register_component("credential_provider", credentials)
     config = Config(
         connect_timeout=CONNECT_SECONDS,
@@ -127,6 +129,14 @@ def _client(store: S3Store, credentials: Credentials) -> Any:
     )
     client.meta.events.register("before-sign.s3.DeleteObjects", _with_md5)
     return client
+
+
+@functools.cache
+def _models() -> Any:
+    """Amazon's description of S3: megabytes that all clients of the process read, and nobody changes."""
+    from botocore.session import Session
+
+    return Session().get_component("data_loader")
 
 
 def _with_md5(request: Any, **_: Any) -> None:
