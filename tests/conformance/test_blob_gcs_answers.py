@@ -87,7 +87,8 @@ class Server:
         told = content if isinstance(content, bytes) else json.dumps(content).encode()
         request.send_response(status)
         for name, value in {"Content-Length": str(len(told)), **said}.items():
-            request.send_header(name, value)
+            for one in value.split("\n"):
+                request.send_header(name, one)
         request.end_headers()
         request.wfile.write(told)
 
@@ -254,7 +255,7 @@ async def test_a_pinned_read_names_the_generation_and_takes_no_transcoding(serve
     said = {
         "x-goog-generation": "7",
         "x-goog-stored-content-length": "3",
-        "x-goog-hash": "crc32c=AAAAAA==,md5=1B2M2Y8AsgTpgAmY7PhCfg==",
+        "x-goog-hash": "crc32c=AAAAAA==\nmd5=1B2M2Y8AsgTpgAmY7PhCfg==",
         "x-goog-meta-n": "=?utf-8?b?w6Q=?=",
         "Content-Encoding": "gzip",
         "Last-Modified": "Wed, 25 Nov 2026 03:46:40 GMT",

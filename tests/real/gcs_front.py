@@ -131,7 +131,7 @@ class _Door(http.server.BaseHTTPRequestHandler):
             self._check_token(headers)
 
     def _check_token(self, headers: dict[str, str]) -> None:
-        """A token that the account itself signed (RFC 7515)."""
+        """A token of the account's own service, for the scope that the driver needs."""
         try:
             head, claims, signature = headers["authorization"].removeprefix("Bearer ").split(".")
             proof = base64.urlsafe_b64decode(signature + "==")

@@ -251,7 +251,8 @@ def _forget(call: "asyncio.Future[Any]") -> None:
 
 
 def _lowered(headers: Any) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+    """A header that comes twice is one with both values (`x-goog-hash` does)."""
+    return {name.lower(): value for name, value in headers.itermerged()}
 
 
 def _code(answer: Answer) -> str | None:

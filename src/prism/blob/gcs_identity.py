@@ -122,7 +122,7 @@ def identity_of(store: GCSStore) -> Identity:
 
 
 def _service_account(key: str, bucket: str) -> Any:
-    """Its tokens are signed here, by the key itself: no request is made for them."""
+    """Its tokens come from Google's token service: the store takes none that the key signs for a scope by itself."""
     from google.oauth2 import service_account
 
     try:
@@ -132,7 +132,7 @@ def _service_account(key: str, bucket: str) -> Any:
     if found is None:
         what = "allowed: the JSON of a service account's key, with client_email and private_key"
         raise PrismError(ErrorCode.INVALID_ARGUMENT, f"bucket {bucket!r}: credentials are no key; {what}")
-    return found.with_always_use_jwt_access(True)
+    return found
 
 
 def _default_chain() -> Any:
