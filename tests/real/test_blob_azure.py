@@ -6,6 +6,8 @@ go. Where Azure itself answers otherwise than other stores do, a test of its own
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -277,6 +279,40 @@ async def test_the_stores_own_settings_are_told(driver: Driver) -> None:
     settings = await store.settings()
     assert (settings.object_lock, settings.soft_delete_seconds, settings.aborts_uploads_days) == (False, 0, 7)
     await store.close()
+
+
+LEAVING = """
+import asyncio, sys
+from prism.blob import BlobStore
+from prism.blob.azure import open_azure
+from prism.blob.driver import WriteOptions
+from prism.config import AzureStore
+from prism.config.settings import Secret
+
+async def chunks():
+    for _ in range(int(sys.argv[5])):
+        yield bytes(2**20)
+
+async def main():
+    url, account, key, container = sys.argv[1:5]
+    settings = {"endpoint": url, "access_key": account, "secret_key": Secret(key), "use_ssl": False}
+    store = BlobStore(await open_azure(AzureStore(bucket=container, **settings)))
+    await store.put("k", chunks(), WriteOptions())
+    opened = await store.get("k")
+    await anext(aiter(opened.body))
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("size", ["1", "9"])
+async def test_a_process_that_closes_its_store_ends_well(container: AzureStore, size: str) -> None:
+    at = service("azurite")
+    command = [sys.executable, "-c", LEAVING, at.url, at.access_key, at.secret_key, container.bucket, size]
+    left = await asyncio.create_subprocess_exec(*command, stderr=subprocess.PIPE)
+    _, said = await asyncio.wait_for(left.communicate(), 60)
+    assert (left.returncode, said) == (0, b"")
 
 
 def _fields(store: AzureStore) -> dict[str, object]:

@@ -12,6 +12,7 @@ import pytest
 from azure.storage.blob import UserDelegationKey, generate_blob_sas
 from azure.storage.blob._shared.constants import X_MS_VERSION
 
+from prism.blob.azure import open_azure
 from prism.blob.azure_feed import Feed, FeedStopped
 from prism.blob.azure_fields import fields_of, metadata_of, tags_of
 from prism.blob.azure_listing import in_byte_order, utf16
@@ -108,6 +109,12 @@ def test_a_key_that_is_none_is_refused_and_not_shown() -> None:
         credential_of(AzureStore(bucket="bucket", access_key="account", secret_key=Secret("not base64!")))
     assert "not base64!" not in str(raised.value)
     assert credential_of(AzureStore(bucket="bucket", access_key="account")) is None
+
+
+@pytest.mark.parametrize("name", ["a.b", "a--b", "a-", "-a"])
+async def test_a_name_that_no_container_has_is_refused(name: str) -> None:
+    with pytest.raises(PrismError, match="hyphens"):
+        await open_azure(AzureStore(bucket=name, access_key="account"))
 
 
 # -- metadata

@@ -10,6 +10,7 @@ never changes a blob that is there.
 """
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ import msgspec
 from obstore.store import AzureStore as Container
 
 from ..config import AzureStore
+from ..errors import ErrorCode, PrismError
 from ..model import ByteRange
 from .azure_blocks import MOST_BLOCKS, Blocks, block_name, new_upload
 from .azure_copies import Copies
@@ -53,10 +55,15 @@ _BLOCK_BYTES = 8 * 2**20
 _BATCH = 256
 _SIGNED_SECONDS = 900.0
 _WEEK_DAYS = 7
+_NAME = re.compile(r"[a-z0-9](?:-?[a-z0-9])+\Z")
 
 
 async def open_azure(store: AzureStore, chain: Callable[[], Any] | None = None) -> "AzureDriver":
-    """The driver for this container; no request is made. `chain` stands for the cloud's default credential chain."""
+    """The driver for this container; no request is made. `chain` stands for the cloud's default credential chain.
+    INVALID_ARGUMENT for a name or a key that Azure has not."""
+    if not _NAME.match(store.bucket):
+        what = "a container of azure has letters, digits and single hyphens"
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, f"bucket {store.bucket!r}: {what}")
     return AzureDriver(store, credential_of(store), chain or default_chain)
 
 
