@@ -236,20 +236,21 @@ def test_fsck_finds_and_repairs_what_nobody_names(tmp_path):
         for key in ("kept", "lost"):
             assert prism("objectstore", "put", "user-uploads", key, "-", env=env, stdin=b"bytes").returncode == 0
         assert prism("fsck", "--data-dir", str(data)).returncode == 0
-        blobs = data / "blobs" / "user-uploads"
-        lost = next(blobs.glob("lost~*"))
-        stray = blobs / f"stray~{lost.name.rpartition('~')[2]}"
-        lost.rename(stray)
-        os.utime(stray, (1_700_000_000, 1_700_000_000))
-        ended = prism("fsck", "--data-dir", str(data), "--output", "json")
-        assert ended.returncode == 1
-        kinds = json.loads(ended.stdout)["user-uploads"]["kinds"]
-        assert (kinds["unnamed"]["samples"], kinds["missing"]["samples"]) == ([stray.name], [lost.name])
-        assert b"NOT CLEAN" in prism("fsck", "--data-dir", str(data)).stdout
-        assert stray.exists()
-        prism("fsck", "--data-dir", str(data), "--namespace", "user-uploads", "--repair")
-        again = json.loads(prism("fsck", "--data-dir", str(data), "--output", "json").stdout)["user-uploads"]["kinds"]
-        assert (again["unnamed"]["count"], again["condemned"]["count"], again["referenced"]["count"]) == (0, 1, 1)
+        assert program.stop() == 0
+    blobs = data / "blobs" / "user-uploads"
+    lost = next(blobs.glob("lost~*"))
+    stray = blobs / f"stray~{lost.name.rpartition('~')[2]}"
+    lost.rename(stray)
+    os.utime(stray, (1_700_000_000, 1_700_000_000))
+    ended = prism("fsck", "--data-dir", str(data), "--output", "json")
+    assert ended.returncode == 1
+    kinds = json.loads(ended.stdout)["user-uploads"]["kinds"]
+    assert (kinds["unnamed"]["samples"], kinds["missing"]["samples"]) == ([stray.name], [lost.name])
+    assert b"NOT CLEAN" in prism("fsck", "--data-dir", str(data)).stdout
+    assert stray.exists()
+    prism("fsck", "--data-dir", str(data), "--namespace", "user-uploads", "--repair")
+    again = json.loads(prism("fsck", "--data-dir", str(data), "--output", "json").stdout)["user-uploads"]["kinds"]
+    assert (again["unnamed"]["count"], again["condemned"]["count"], again["referenced"]["count"]) == (0, 1, 1)
 
 
 def test_operators_tools_do_not_make_what_they_look_at(tmp_path):
