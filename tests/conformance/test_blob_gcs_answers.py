@@ -68,7 +68,11 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing is logged."""
 
-        self._door = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Door(http.server.ThreadingHTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A client that left is none."""
+
+        self._door = Door(("127.0.0.1", 0), Handler)
         if tls is not None:
             self._door.socket = tls.wrap_socket(self._door.socket, server_side=True)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._door.server_port}"
