@@ -79,6 +79,12 @@ def test_signatures_are_those_of_azures_own_library(key: SasKey, https_only: boo
     assert parse_qs(mine) == parse_qs(theirs)
 
 
+def test_keys_hide_themselves() -> None:
+    for key in (KEY, DELEGATED):
+        assert "key'" not in f"{key} {key!r}"
+        assert "a delegated key" not in f"{key} {key!r}"
+
+
 def test_a_delegated_signature_of_an_older_version_has_fewer_fields() -> None:
     """Service version 2020-12-06 signs three fields behind the key's own, and none for headers of the request."""
     arguments: dict[str, Any] = {"permissions": "r", "expires_at": NOW, "https_only": True}

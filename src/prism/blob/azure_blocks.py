@@ -193,8 +193,8 @@ class Blocks:
         names = [block_name(upload, part.number) for part in parts if arrived.parts[part.number]]
         try:
             made = await self.commit(key, names, upload, options)
-        except StoreAnswered:
-            raise BadPart("a part was forgotten or replaced while the object was made") from None
+        except StoreAnswered:  # another completion, or an abort, was first
+            return await self._made(key, upload, options)
         return Stored(made.etag, sum(arrived.parts[part.number] for part in parts))
 
     async def abort(self, key: str, upload: str) -> None:
@@ -222,7 +222,7 @@ class Blocks:
         uploads: dict[str, Arrived] = {}
         for block in blocks:
             if name := _NAME.match(block.id):
-                _note(uploads.setdefault(name["upload"], Arrived(parts={})), name, block.size)
+                _note(uploads.setdefault(name["upload"], Arrived()), name, block.size)
         return uploads
 
     async def _made(self, key: str, upload: str, options: WriteOptions) -> Stored:

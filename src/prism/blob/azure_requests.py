@@ -4,6 +4,7 @@ The client is made when it is first needed and repeats nothing. What the store a
 and its own name of the error.
 """
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -93,6 +94,7 @@ class Requests:
         self._lock = threading.Lock()
         self._made: dict[str, Any] = {}
         self._delegated: DelegatedKey | None = None
+        self._renewing = asyncio.Lock()
 
     @property
     def threads(self) -> Threads:
@@ -105,7 +107,7 @@ class Requests:
         return await self._threads.run(self._send, "container", call, own_meaning)
 
     async def feed(self, call: Callable[[Any], T], body: Feed) -> T:
-        """Likewise for a request whose body comes piece by piece: a slow one keeps no thread from other requests. What
+        """As `ask`, for a request whose body comes piece by piece: a slow one keeps no thread from other requests. What
         the body's own stream raised comes out as it is."""
         try:
             return await self._feeding.run(self._send, "container", call, frozenset())
@@ -116,14 +118,13 @@ class Requests:
             await body.stop()
         raise body.error
 
+    async def ask_for_pages(self, call: Callable[[Any], T]) -> T:
+        """What `call` makes of a client whose listings begin at names. `StoreAnswered` if the store has none such."""
+        return await self._threads.run(self._send, "listing", call, frozenset({"InvalidHeaderValue"}))
+
     async def delete_pinned(self, key: str, etag: str) -> None:
         """Delete these bytes; `EtagMismatch` when others lie there, `NotFound` or `EtagMismatch` when none do."""
         await self.ask(lambda container: container.get_blob_client(key).delete_blob("include", **pinned(etag)))
-
-    async def ask_for_pages(self, call: Callable[[Any], T]) -> T:
-        """Likewise, of a client that speaks the version of listings that begin at a name. `StoreAnswered` if the store
-        does not."""
-        return await self._threads.run(self._send, "listing", call, frozenset({"InvalidHeaderValue"}))
 
     async def token(self) -> dict[str, Any]:
         """A token of the default chain, as obstore takes it; the chain keeps and renews it."""
@@ -133,10 +134,11 @@ class Requests:
         """The account's key, or one that the store has given and that lasts long enough."""
         if self._key is not None:
             return self._key
-        until = now + timedelta(seconds=lasting_seconds)
-        if self._delegated is None or self._delegated.expires_at < until + _SKEW:
-            self._delegated = await self._threads.run(self._send, "service", _delegation(now), frozenset())
-        return self._delegated
+        until = now + timedelta(seconds=lasting_seconds) + _SKEW
+        async with self._renewing:
+            if self._delegated is None or self._delegated.expires_at < until:
+                self._delegated = await self._threads.run(self._send, "service", _delegation(now), frozenset())
+            return self._delegated
 
     async def now(self) -> datetime:
         """The store's clock."""

@@ -28,6 +28,9 @@ class AccountKey(msgspec.Struct, frozen=True):
 
     value: bytes
 
+    def __repr__(self) -> str:
+        return "AccountKey(***)"
+
     @property
     def text(self) -> str:
         """As the account's owner sees it. Never shown."""
@@ -44,6 +47,9 @@ class DelegatedKey(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     version: str
     value: bytes
+
+    def __repr__(self) -> str:
+        return f"DelegatedKey(***, expires={self.expires})"
 
     @property
     def expires_at(self) -> datetime:
