@@ -16,7 +16,6 @@ from prism.blob import BlobStore, Driver
 from prism.blob.driver import WriteOptions
 from prism.blob.gcs import open_gcs
 from prism.config import GCSStore
-from prism.model import Bindable
 from prism.testing.blob_calls import all_keys, content_of, pattern
 from prism.testing.blob_foreign_suite import FOREIGN_KEYS, Foreign
 from prism.testing.blob_multipart_suite import MultipartSuite
@@ -65,7 +64,6 @@ class PartsOnGCS(OnGCS, MultipartSuite, SigningSuite):
     """Parts are objects of their own, which shows in two things."""
 
     gates_of_a_long_put = 2
-    test_a_part_that_is_too_small = None  # none is
 
     async def test_parts_come_by_urls(self, store: BlobStore, http: HTTP, now: datetime, bucket: GCSStore) -> None:
         """A URL that outlives its upload still writes; what it wrote is hidden, found again and removed."""
@@ -101,42 +99,11 @@ class PartsOnGCS(OnGCS, MultipartSuite, SigningSuite):
         assert not await store.open_multiparts("d/k")
 
 
-class FactsOnGCS(SigningSuite):
-    """All facts but a SHA-256 are bound, none by a header of the request's own."""
-
-    @pytest.mark.parametrize("fact", ["sha256"])
-    async def test_what_is_not_bound_is_left_out(
-        self, store: BlobStore, http: HTTP, now: datetime, fact: Bindable
-    ) -> None:
-        await super().test_what_is_not_bound_is_left_out(store, http, now, fact)
-
-    @pytest.mark.parametrize("fact", ["crc32c", "md5"])
-    async def test_other_bytes_than_the_bound_checksum_are_refused(
-        self, store: BlobStore, http: HTTP, now: datetime, fact: Bindable
-    ) -> None:
-        await super().test_other_bytes_than_the_bound_checksum_are_refused(store, http, now, fact)
-
-    @pytest.mark.parametrize("fact", ["create_only", "metadata", "crc32c", "md5"])
-    async def test_a_bound_header_may_not_be_left_out_or_changed(
-        self, store: BlobStore, http: HTTP, now: datetime, fact: Bindable
-    ) -> None:
-        await super().test_a_bound_header_may_not_be_left_out_or_changed(store, http, now, fact)
-
-
-class CopiesOnGCS(CopySuite, ConditionalDeleteSuite):
-    """Both powers are declared."""
-
-    test_a_store_that_cannot_copy_says_so = None
-    test_a_store_that_cannot_delete_on_condition_says_so = None
-
-
-class TestGCS(PartsOnGCS, FactsOnGCS, CopiesOnGCS, BlobSuite):
+class TestGCS(PartsOnGCS, BlobSuite):
     hostile_keys = HOSTILE_KEYS
     foreign_keys = FOREIGN_KEYS
     verifies_signatures = False
     enforces = frozenset()
-    test_an_open_read_survives_the_deletion = None  # not declared: nothing says that Google's do
-    test_a_key_that_cannot_be_deleted_is_named_and_stops_no_other = None  # see test_blob_gcs_answers
     deviates = MappingProxyType(
         {
             "test_a_copy_never_replaces": _REWRITE,
@@ -155,7 +122,7 @@ class TestGCS(PartsOnGCS, FactsOnGCS, CopiesOnGCS, BlobSuite):
         return put
 
 
-class TestHeldToGooglesWord(PartsOnGCS, FactsOnGCS, CopiesOnGCS):
+class TestHeldToGooglesWord(PartsOnGCS, CopySuite, ConditionalDeleteSuite):
     hostile_keys = HOSTILE_KEYS
     deviates = MappingProxyType({"test_a_copy_without_fields_takes_none_over": _FIELDS})
     test_a_large_part_holds_little_memory = None  # the front, in this process, holds bodies whole
