@@ -1,6 +1,7 @@
 """Uploads that go straight to the store: what the next call sees of them, and the rules that keep it so."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from prism.failpoints import FailpointError, arm
 from prism.holding import new_promise
 from prism.model import Bindable, Declared, ObjectRef, Precondition, PutOptions
 from prism.testing.faulty_blob import Fault, FaultyBlob
+from prism.workers.deleting import delete_leftovers
 
 ALL: frozenset[Bindable] = frozenset(get_args(Bindable))
 ABSENT = Precondition(if_none_match=("*",))
@@ -289,6 +291,16 @@ class TestStaging:
         world.clock.forward(1)
         await world.send(url, b"new")
         await prism.rounds(3)
+        assert await prism.get("k") == b"new"
+
+    async def test_nor_what_comes_at_that_very_moment(self, world: World, prism: Process) -> None:
+        url = await prism.presign("k")
+        await world.send(url, b"secret")
+        await prism.delete("k")
+        staged = await _staged(world)
+        assert staged.leftover
+        await world.send(url, b"new")
+        await delete_leftovers(prism.spaces["things"], [staged])
         assert await prism.get("k") == b"new"
 
     async def test_where_the_store_cannot_spare_others_they_stay_until_dead(self, unbound: World) -> None:
@@ -712,6 +724,44 @@ class TestCopies:
             assert await prism.get("k") == b"three"
         await world.check()
 
+    async def test_work_is_shared_only_by_those_who_saw_the_same(self, world: World) -> None:
+        """A deletion saw other bytes than those that a reader of the same process is taking."""
+        store = Counting(world.blobs["things"])
+        prism = world.start(wrap_blob=store.wrap)
+        url = await prism.presign("k")
+        await world.send(url, b"one")
+        pause = store.pause()
+        reading = asyncio.ensure_future(prism.get("k"))
+        await pause.reached.wait()
+        world.clock.forward(1)
+        await world.send(url, b"two")
+        deleting = asyncio.ensure_future(prism.delete("k"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        pause.go.set()
+        assert await deleting is True
+        await asyncio.gather(reading, return_exceptions=True)
+        await absent(prism)
+
+    async def test_no_copy_begins_that_nobody_promises_any_more(self, world: World) -> None:
+        store = Counting(world.blobs["things"])
+        prism, other = world.start(wrap_blob=store.wrap), world.start()
+        url = await prism.presign("k")
+        await world.send(url, b"x")
+
+        async def sleep() -> None:
+            store.before_copy = None
+            world.clock.forward(300)
+            await other.janitor.run_once()
+            await other.janitor.run_once()
+
+        store.before_copy = sleep
+        with contextlib.suppress(PrismError):
+            await prism.get("k")
+        await world.check()
+        assert await prism.get("k") == b"x"
+        await world.rest(prism)
+
     async def test_a_paused_copy_does_not_outlive_its_folder(self, world: World, prism: Process) -> None:
         await world.send(await prism.presign("f/k"), b"x")
         staged = await _staged(world)
@@ -808,6 +858,27 @@ class TestParts:
         world.clock.forward(61)
         await prism.rounds()
         assert await store.open_multiparts(upload.physical_key) == []
+
+    async def test_nothing_is_put_together_that_nobody_promises_any_more(self, world: World, prism: Process) -> None:
+        space, until = prism.spaces["things"], world.clock() + timedelta(seconds=600)
+        dropped, overtaken, late = [
+            await direct.begin_parts(space, "things", key, until, PutOptions(), 5) for key in ("a", "f/b", "c")
+        ]
+        for upload in (dropped, overtaken, late):
+            gate = direct.writing(space, upload).gate
+            assert gate is not None
+            await gate()
+        await direct.give_up(space, dropped)
+        await prism.delete_folder("f/")
+        world.clock.forward(DEAD - 60)
+        for upload, code in (
+            (dropped, ErrorCode.OUTCOME_UNKNOWN),
+            (overtaken, ErrorCode.DELETED_MEANWHILE),
+            (late, ErrorCode.DEADLINE_EXCEEDED),
+        ):
+            gate = direct.writing(space, upload).gate
+            assert gate is not None
+            await fails(code, gate())
 
 
 class TestBesideTheBytes:
