@@ -13,7 +13,7 @@ from datetime import timedelta
 import msgspec
 
 from . import direct
-from .blob.driver import AlreadyExists, BadPart, NotFound, Part
+from .blob.driver import AlreadyExists, BadPart, EtagMismatch, NotFound, Part
 from .catalog import parts as rows
 from .catalog import uploads as promises
 from .catalog.rows import ObjectRow, PartRow, PromiseRow, Refused
@@ -32,6 +32,7 @@ __all__ = [
     "arrived",
     "begin",
     "check_number",
+    "compare",
     "find",
     "look",
     "over",
@@ -330,6 +331,32 @@ async def _complete(
         ) from error
     failpoint("assembly.after_complete")
     return await _confirmed(space, sealed)
+
+
+async def compare(space: Namespace, row: ObjectRow, declared: Declared) -> None:
+    """SIZE_MISMATCH or CHECKSUM_MISMATCH when an object that was made before is not what its sender says of it now.
+    What is not known of it is read once."""
+    known = {"size_bytes": row.size_bytes, "sha256": row.sha256, "crc32c": row.crc32c}
+    unknown = False
+    for name, found in known.items():
+        said = getattr(declared, name)
+        if said is not None and found is not None and said != found:
+            code = ErrorCode.SIZE_MISMATCH if name == "size_bytes" else ErrorCode.CHECKSUM_MISMATCH
+            raise PrismError(code, f"the object's {name} is not the declared one")
+        unknown |= said is not None and found is None
+    if not unknown:
+        return
+    digests = Digests(sha256=declared.sha256 is not None)
+    try:
+        opened = await space.store.get(row.physical_key, None, row.store_etag)
+    except (NotFound, EtagMismatch) as error:
+        raise over() from error
+    try:
+        async for chunk in opened.body:
+            await asyncio.to_thread(digests.update, chunk)
+    finally:
+        await opened.body.aclose()
+    digests.check(declared)
 
 
 async def give_up(space: Namespace, upload: PromiseRow) -> bool:

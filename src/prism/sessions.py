@@ -178,9 +178,10 @@ class Sessions:
             if upload is not None and upload.upload is not None:
                 row = await assembly.put_together(space, upload, chosen)
             else:
-                if upload is not None and chosen != Chosen():
+                if upload is not None and chosen.declared != Declared():
                     await direct.declare(space, upload, chosen.declared)
                 row = await _confirmed(space, name)
+            await assembly.compare(space, row, chosen.declared)
             return info_of(space, bucket, ref.key, row)
 
     async def abort(self, caller: Caller, name: UploadName) -> None:

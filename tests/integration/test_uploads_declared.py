@@ -79,6 +79,19 @@ async def test_another_size_never_becomes_the_object(world: World) -> None:
     assert await world.read() is None
 
 
+async def test_checksums_may_be_said_at_the_end(world: World) -> None:
+    ticket = await world.create()
+    await world.send(ticket, CONTENT)
+    for wrong in ({"checksum_sha256": "0" * 64}, {"checksum_crc32c": "AAAAAA=="}):
+        first = await world.create("other")
+        await world.send(first, CONTENT)
+        assert (await world.complete(first, status=400, **wrong))["code"] == "CHECKSUM_MISMATCH"
+    assert (await world.complete(ticket, checksum_sha256=SHA256, checksum_crc32c=CRC32C))["size_bytes"] == len(CONTENT)
+    assert (await world.complete(ticket, checksum_sha256=SHA256))["size_bytes"] == len(CONTENT)
+    contradicted = await world.complete(ticket, status=400, checksum_sha256="0" * 64)
+    assert contradicted["code"] in {"CHECKSUM_MISMATCH", "INVALID_ARGUMENT"}
+
+
 async def test_a_precondition_is_judged_when_the_bytes_are_taken(world: World) -> None:
     loser = await world.create(if_none_match=["*"])
     winner = await world.create(if_none_match=["*"])
