@@ -183,6 +183,16 @@ async def test_a_store_that_hangs_is_given_up(server: StandIn) -> None:
     await driver.close()
 
 
+async def test_the_store_sends_nobody_elsewhere(server: StandIn, store: BlobStore) -> None:
+    """Credentials go to the host of the configuration alone."""
+    server.answer = lambda _: Answer(307, {"Location": f"{server.url}/elsewhere"})
+    for call in ("head", "list", "delete_if", "now"):
+        with pytest.raises(PrismError) as raised:
+            await CALLS[call](store)
+        assert raised.value.code is ErrorCode.STORE_DOWN
+    assert not [sent for sent in server.sent if "elsewhere" in sent.path]
+
+
 async def test_nobody_listens(server: StandIn) -> None:
     store = BlobStore(await open_azure(settings(server)))
     server.close()

@@ -65,7 +65,7 @@ class OnAzurite:
     """A driver over a container of its own."""
 
     hostile_keys = HOSTILE_KEYS
-    held_bytes = 40 * MIB
+    held_bytes = 24 * MIB
     gates_of_a_long_put = 2
     deviates: Mapping[str, str] = MappingProxyType(
         {

@@ -223,7 +223,8 @@ class Requests:
             self._made["chain"] = credential = self._chain()
         else:
             credential = {"account_name": store.access_key, "account_key": self._key.text}
-        settings: dict[str, Any] = {"credential": credential, "transport": transport, "retry_total": 0, **bounds}
+        settings: dict[str, Any] = {"credential": credential, "transport": transport, **bounds}
+        settings |= {"retry_total": 0, "permit_redirects": False}
         made = self._made
         made["container"] = ContainerClient(self._url, store.bucket, api_version=_VERSION, **settings)
         made["listing"] = ContainerClient(self._url, store.bucket, api_version=_LISTING_VERSION, **settings)
