@@ -12,7 +12,7 @@ import contextlib
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 import msgspec
 
@@ -26,6 +26,7 @@ from .threads import Threads
 __all__ = ["Answer", "Http", "Piece", "Reading"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 Piece = bytes | bytearray | memoryview
 Query = Mapping[str, str | int | None]
 _CHUNK_BYTES = 2**20
@@ -81,14 +82,8 @@ class Http:
         body: Iterable[Piece] = (),
     ) -> Answer:
         """One request and its whole answer, whatever the status. The body's pieces are sent as they are."""
-        call = self.threads.run(self._ask, method, path, query, dict(headers or {}), list(body))
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            if method != "GET":
-                await asyncio.wait([call], timeout=_LEAVING_SECONDS)
-            call.add_done_callback(_forget)
-            raise
+        leaving = 0.0 if method == "GET" else _LEAVING_SECONDS
+        return await self._run(leaving, self._ask, method, path, query, dict(headers or {}), list(body))
 
     async def ask_json(self, method: str, path: str, query: Query, content: object) -> Answer:
         """Likewise, with a JSON body."""
@@ -97,19 +92,20 @@ class Http:
 
     async def read(self, path: str, query: Query, headers: Mapping[str, str]) -> "tuple[Answer, Reading | None]":
         """A GET whose body is read as it is asked for; None instead where it is a refusal."""
-        call = self.threads.run(self._read, path, query, dict(headers))
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            call.add_done_callback(_forget)
-            raise
+        return await self._run(0.0, self._read, path, query, dict(headers))
 
     async def take(self, response: Any) -> bytes:
         """The next piece of a body; empty at its end."""
-        call = self.threads.run(self._take, response)
+        return await self._run(0.0, self._take, response)
+
+    async def _run(self, leaving_seconds: float, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Call in a thread. A caller that gives up leaves when the call has ended, or after so many seconds."""
+        call = self.threads.run(function, *arguments)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
+            if leaving_seconds:
+                await asyncio.wait([call], timeout=leaving_seconds)
             call.add_done_callback(_forget)
             raise
 
