@@ -107,7 +107,8 @@ class Known:
         email = getattr(found, "service_account_email", None)
         if not email:
             raise _no_signer()
-        return email, iam.Signer(self._request, found, email).sign
+        signer: Any = iam.Signer
+        return email, signer(self._request, found, email).sign
 
 
 def identity_of(store: GCSStore) -> Identity:
@@ -125,8 +126,9 @@ def _service_account(key: str, bucket: str) -> Any:
     """Its tokens come from Google's token service: the store takes none that the key signs for a scope by itself."""
     from google.oauth2 import service_account
 
+    made: Any = service_account.Credentials
     try:
-        found = service_account.Credentials.from_service_account_info(json.loads(key), scopes=_SCOPES)
+        found = made.from_service_account_info(json.loads(key), scopes=_SCOPES)
     except (ValueError, TypeError, AttributeError):
         found = None
     if found is None:
@@ -147,7 +149,8 @@ def _request(store: GCSStore) -> Any:
     import urllib3
     from google.auth.transport.urllib3 import Request
 
-    return Request(urllib3.PoolManager(retries=False, timeout=store.request_seconds))
+    request: Any = Request
+    return request(urllib3.PoolManager(retries=False, timeout=store.request_seconds))
 
 
 def _asked(call: Callable[[], Any]) -> Any:
