@@ -1,7 +1,7 @@
 """A namespace as the services use it: its configuration, its catalog rules, its store and where bytes lie in it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -14,8 +14,9 @@ from .errors import ErrorCode, PrismError
 from .keys import Layout
 from .meta import Meta
 
-__all__ = ["Namespace", "Namespaces", "Tasks", "rules_of"]
+__all__ = ["Namespace", "Namespaces", "Tasks", "at_once", "rules_of"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -52,6 +53,23 @@ class Tasks:
         """Wait until nothing is left running; the caller bounds the wait."""
         while self._running:
             await asyncio.wait(self._running)
+
+
+async def at_once(do: Callable[[S], Awaitable[T]], items: Sequence[S], most: int = 32) -> list[T]:
+    """Do it for each, at most so many at a time; the results in order. The first failure comes out when all is over."""
+    if len(items) == 1:
+        return [await do(items[0])]
+    slots = asyncio.Semaphore(most)
+
+    async def one(item: S) -> T:
+        async with slots:
+            return await do(item)
+
+    results = await asyncio.gather(*map(one, items), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]  # no exception is left among them
 
 
 class Namespace(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,10 +7,8 @@ landed earlier: after something was found, the key's other open promises are loo
 Nothing that landed is passed over: it is taken, refused for good, or the caller hears UPLOAD_PENDING.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 
@@ -24,15 +22,12 @@ from .catalog.staging import Again, Nothing, pair_of, same
 from .checking import Unlike, checked
 from .errors import ErrorCode, PrismError
 from .meta import Txn, View
-from .namespaces import Namespace
+from .namespaces import Namespace, at_once
 
 __all__ = ["Landed", "Outcome", "look_at", "settle", "settle_key", "verify"]
 
-T = TypeVar("T")
-R = TypeVar("R")
 Outcome = ObjectRow | Superseded | Refused
 _ROUNDS = 40
-_AT_ONCE = 16
 
 
 class Landed(msgspec.Struct, frozen=True):
@@ -53,7 +48,7 @@ async def settle(space: Namespace, uploads: Sequence[PromiseRow]) -> bool:
     keys: dict[tuple[str, str], list[Landed]] = {}
     for landed in await _look(space, uploads):
         keys.setdefault((landed.upload.bucket, landed.upload.key), []).append(landed)
-    await _each(lambda place: settle_key(space, *place, keys[place]), list(keys))
+    await at_once(lambda place: settle_key(space, *place, keys[place]), list(keys))
     return bool(keys)
 
 
@@ -126,22 +121,8 @@ async def look_at(space: Namespace, upload: PromiseRow) -> Landed | Unlike | Non
 
 async def _look(space: Namespace, uploads: Sequence[PromiseRow]) -> list[Landed]:
     """Look at each; those whose bytes are new and as declared."""
-    found = await _each(lambda upload: look_at(space, upload), uploads)
+    found = await at_once(lambda upload: look_at(space, upload), uploads)
     return [landed for landed in found if isinstance(landed, Landed)]
-
-
-async def _each(do: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
-    """Do it for all, some at once; the first failure comes out when all that had begun is over."""
-    if len(items) == 1:
-        return [await do(items[0])]
-    done: list[R] = []
-    for start in range(0, len(items), _AT_ONCE):
-        results = await asyncio.gather(*(do(item) for item in items[start : start + _AT_ONCE]), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            done.append(result)
-    return done
 
 
 async def _open(space: Namespace, bucket: str, key: str) -> Sequence[PromiseRow]:

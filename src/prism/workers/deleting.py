@@ -18,14 +18,13 @@ from ..catalog.rows import PromiseRow
 from ..errors import ErrorCode, PrismError
 from ..failpoints import failpoint
 from ..meta import Txn, View
-from ..namespaces import Namespace
+from ..namespaces import Namespace, at_once
 from .duty import Duty
 
 __all__ = ["clock_difference", "delete_due", "delete_leftovers"]
 
 _AT_ONCE = 4
 _CALL_KEYS = 1000
-_SINGLY_AT_ONCE = 16
 _PUT_OFF = timedelta(seconds=60)
 
 
@@ -110,15 +109,16 @@ async def _deleted(space: Namespace, part: Sequence[Due]) -> Mapping[str, Except
 
 async def _singly(items: Sequence[Due], do: Callable[[Due], Awaitable[None]]) -> dict[str, Exception]:
     """Do it for each, some at once; why not, for those that failed."""
-    failed: dict[str, Exception] = {}
-    for start in range(0, len(items), _SINGLY_AT_ONCE):
-        some = items[start : start + _SINGLY_AT_ONCE]
-        for item, result in zip(some, await asyncio.gather(*map(do, some), return_exceptions=True), strict=True):
-            if isinstance(result, Exception):
-                failed[item.physical_key] = result
-            elif result is not None:
-                raise result
-    return failed
+
+    async def tried(item: Due) -> Exception | None:
+        try:
+            await do(item)
+        except PrismError as error:
+            return error
+        return None
+
+    failed = await at_once(tried, items)
+    return {item.physical_key: error for item, error in zip(items, failed, strict=True) if error is not None}
 
 
 def _open_parts(space: Namespace, item: Due) -> bool:
@@ -143,9 +143,6 @@ async def delete_leftovers(space: Namespace, promises: Sequence[PromiseRow]) -> 
     by the same URL since; elsewhere they stay until it is dead. They are referenced by nobody, so no clock is asked."""
     if not space.store.capabilities.conditional_delete:
         return
-    for start in range(0, len(promises), _SINGLY_AT_ONCE):
-        some = [(row, row.taken) for row in promises[start : start + _SINGLY_AT_ONCE] if row.leftover]
-        work = [_delete_pinned(space, row.physical_key, taken.etag) for row, taken in some if taken is not None]
-        for result in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(result, BaseException) and not isinstance(result, PrismError):
-                raise result
+    left = [(row.physical_key, row.taken.etag) for row in promises if row.leftover and row.taken is not None]
+    with suppress(PrismError):  # what the store would not delete now goes with its promise
+        await at_once(lambda item: _delete_pinned(space, *item), left)

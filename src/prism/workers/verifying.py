@@ -5,7 +5,6 @@ promise off like one that found nothing, so that one unreachable key does not ke
 staging key is looked at until it is dead; what was taken there goes early when the object that it became was deleted.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -16,14 +15,13 @@ from ..catalog.rows import PromiseRow
 from ..errors import PrismError
 from ..failpoints import failpoint
 from ..meta import Txn, View
-from ..namespaces import Namespace
+from ..namespaces import Namespace, at_once
 from ..recognition import verify
 from .deleting import delete_leftovers
 from .duty import Duty
 
 __all__ = ["break_writers", "verify_due"]
 
-_AT_ONCE = 16
 _LOOKS = 160
 
 
@@ -45,10 +43,7 @@ async def verify_due(duty: Duty) -> bool:
         return await uploads.due(view, duty.space.name, duty.now(), limit)
 
     promises = await duty.read(due)
-    looks: list[_Look] = []
-    for start in range(0, len(promises), _AT_ONCE):
-        some = promises[start : start + _AT_ONCE]
-        looks += await asyncio.gather(*(_look(duty.space, promise) for promise in some))
+    looks = await at_once(lambda promise: _look(duty.space, promise), promises)
     failpoint("janitor.after_look")
     await delete_leftovers(duty.space, [look.promise for look in looks if not look.landed and look.error is None])
     await _conclude(duty, [look for look in looks if not look.landed])
