@@ -1,14 +1,14 @@
 """Taking up foreign bytes beside everything else that goes on: rule 10, races, what is passed over, bounded work."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 
 import pytest
 from world import World, pieces
 
 from prism.adoption import Import, ImportReport, adopt
-from prism.blob.driver import WriteOptions
+from prism.blob.driver import BlobInfo, Driver, WriteOptions
 from prism.errors import ErrorCode, PrismError
 from prism.failpoints import FailpointError, arm
 
@@ -161,3 +161,34 @@ async def test_it_goes_on_where_it_was_and_tells_of_each_page(world: World) -> N
     assert heard == ["k1199"]
     assert (await adopt(prism.spaces["things"], Import())).went_on_after == ""
     assert not await world.rows("things", "i")
+
+
+class Hooked:
+    """A store before whose first HEAD something else happens."""
+
+    def __init__(self, driver: Driver, hook: Callable[[], Awaitable[None]]) -> None:
+        self._driver = driver
+        self._hook: Callable[[], Awaitable[None]] | None = hook
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._driver, name)
+
+    async def head(self, key: str) -> BlobInfo:
+        hook, self._hook = self._hook, None
+        if hook is not None:
+            await hook()
+        return await self._driver.head(key)
+
+
+async def test_an_import_that_was_overtaken_brings_no_deleted_object_back(world: World) -> None:
+    quick = world.start()
+    await lay(world, "a")
+
+    async def meanwhile() -> None:
+        await adopt(quick.spaces["things"], Import(prefix="a"))
+        await quick.delete("a")
+
+    slow = world.start(wrap_blob=lambda driver: Hooked(driver, meanwhile))
+    await adopt(slow.spaces["things"], Import())
+    assert await quick.list() == []
+    assert set(await world.stored()) == {"a"}
