@@ -23,9 +23,10 @@ from .blob import StoreMetrics, open_blob
 from .blob.driver import Driver as BlobDriver
 from .bus import Bus, open_bus
 from .bus.driver import Driver as BusDriver
+from .claims import claimed
 from .config import Config
 from .continuation import Continuations
-from .deployment import Deployment, claim, identify, is_mine
+from .deployment import Deployment, identify, is_mine
 from .errors import ErrorCode, PrismError
 from .identifiers import new_request_id, utc_now, version_ids
 from .keys import Layout
@@ -38,7 +39,6 @@ from .readiness import Look, Readiness
 from .server.services import Services
 from .sessions import Sessions
 from .uploads import Uploads
-from .workers.fsck import holds_unknown
 from .workers.janitor import Janitor
 
 __all__ = ["App", "Wraps", "open_app"]
@@ -105,8 +105,8 @@ async def open_app(
     """Open everything that `config` names and give it, composed; on leaving, finish what was begun and close.
 
     Without `claims` nobody looks at whose the stores are: for the rebuild, which looks itself. Errors: INVALID_ARGUMENT
-    (a folder cannot be written), SCHEMA_MISMATCH, PERMISSION_DENIED (a store is another's), CATALOG_DOWN, STORE_DOWN,
-    UNIMPLEMENTED for drivers that do not exist yet.
+    (a folder cannot be written), SCHEMA_MISMATCH, PERMISSION_DENIED (a store is another's), CATALOG_DOWN, STORE_DOWN
+    (a local store; a remote one is claimed when it can be reached), UNIMPLEMENTED for drivers that do not exist yet.
     """
     registry, wraps = registry or CollectorRegistry(), wraps or Wraps()
     async with contextlib.AsyncExitStack() as stack:
@@ -137,21 +137,10 @@ async def open_app(
                     tasks=tasks,
                 )
             )
-        for served in opened if claims else ():
-            await _refuse_unknown(served)
-            await claim(served.store, served.layout.owner, deployment, served.name, now())
+        if claims:
+            opened = [await stack.enter_async_context(claimed(space, deployment)) for space in opened]
         await stack.enter_async_context(_living(Life(meta, new_id, now), tasks, config.server.shutdown_seconds))
         yield _compose(config, Namespaces(opened), meta, bus, deployment, registry, sink, now, new_request_id)
-
-
-async def _refuse_unknown(space: Namespace) -> None:
-    """A store without a marker whose bytes the catalog does not know: catalog and marker were lost, or it is another's.
-
-    Claimed, its bytes would be taken for garbage.
-    """
-    if await space.store.head(space.layout.owner) is None and await holds_unknown(space):
-        what = "holds blobs that this catalog does not know; restore its catalog, or name another place"
-        raise PrismError(ErrorCode.PERMISSION_DENIED, f"namespaces.{space.name}: its store {what}")
 
 
 def _make_folder(config: Config) -> None:

@@ -45,6 +45,7 @@ from .driver import (
     WriteOptions,
 )
 from .found import Abilities, Found
+from .guarded import Guarded
 from .layers import Limit, Observe, Retry, StoreMetrics, Timeout
 
 __all__ = ["BlobStore", "Driver", "StoreMetrics", "check_physical", "mapped", "open_blob"]
@@ -269,6 +270,10 @@ class BlobStore:
         if not self.capabilities.multipart or not isinstance(self._driver, MultipartPower):
             raise PrismError(ErrorCode.UNIMPLEMENTED, "this store takes no objects in parts")
         return self._driver
+
+    def behind(self, guard: Callable[[], None]) -> "BlobStore":
+        """The same store; every call asks `guard` first, and fails with what that raises."""
+        return BlobStore(Guarded(self._driver, guard))
 
     async def settings(self) -> BucketSettings:
         """What the bucket does with bytes by itself, as far as the store says."""
