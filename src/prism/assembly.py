@@ -237,7 +237,7 @@ async def put_together(space: Namespace, upload: PromiseRow, chosen: Chosen) -> 
         if piece.part.size_bytes < chosen.smallest_part_bytes:
             least = f"every part but the last has at least {chosen.smallest_part_bytes} bytes"
             raise _bad_part(piece.part.number, "small", f"part {piece.part.number} is too small: {least}")
-    wanted = _declaration(space, upload, pieces, chosen)
+    wanted = _declaration(space, rows.begun(upload), pieces, chosen)
     etag = etag_of_parts(upload.version_id, [piece.etag for piece in pieces])
     return await space.tasks.to_end(_complete(space, upload, wanted, pieces, etag))
 
@@ -321,7 +321,7 @@ async def _complete(
     except (AlreadyExists, NotFound):
         pass  # somebody else was told to do the same, and it was done
     except BadPart as error:
-        await _reopen(space, sealed, upload)
+        await _reopen(space, sealed)
         raise _bad_part(0, "refused", f"the store does not make an object of these parts: {error}") from error
     except PrismError as error:
         if error.code is not ErrorCode.STORE_DOWN:
@@ -373,9 +373,9 @@ async def give_up(space: Namespace, upload: PromiseRow) -> bool:
     return True
 
 
-async def _reopen(space: Namespace, sealed: PromiseRow, before: PromiseRow) -> None:
+async def _reopen(space: Namespace, sealed: PromiseRow) -> None:
     async def body(tx: Txn) -> None:
-        await rows.reopen(tx, space.rules, sealed, before)
+        await rows.reopen(tx, space.rules, sealed)
 
     await space.meta.transact(space.name, body)
 
@@ -386,7 +386,7 @@ async def _confirmed(space: Namespace, upload: PromiseRow) -> ObjectRow:
 
 def over() -> PrismError:
     """Of an upload that is no more."""
-    message = "there is no such upload: it was completed or given up, or never was"
+    message = "there is no such upload: it is over (given up, out of time, overwritten or deleted since), or never was"
     return PrismError(ErrorCode.OBJECT_NOT_FOUND, message, context={"reason": "no_upload"})
 
 

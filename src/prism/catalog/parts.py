@@ -17,7 +17,7 @@ from .objects import current_version
 from .rows import PartRow, PromiseRow, Refused, Rules, Sealed, decode, encode, part_key, parts_of, promise_key
 from .uploads import renew, require_bucket, standing
 
-__all__ = ["OpenPage", "Sought", "computed", "open_page", "passed", "reopen", "seal", "touch"]
+__all__ = ["OpenPage", "Sought", "begun", "computed", "open_page", "passed", "reopen", "seal", "touch"]
 
 _SCAN = 250
 _ROUNDS = 20
@@ -58,13 +58,17 @@ async def seal(
         return Refused(
             code=ErrorCode.UPLOAD_PENDING, message="other parts of this upload are being put together; try again later"
         )
-    replaces = await current_version(tx, rules, row.bucket, row.key)
+    first = begun(row)
+    sealed = Sealed(
+        at=now,
+        etag=etag,
+        replaces=await current_version(tx, rules, row.bucket, row.key),
+        declared=first.declared,
+        precondition=first.precondition,
+        held=first.held,
+    )
     row = msgspec.structs.replace(
-        row,
-        declared=wanted.declared,
-        precondition=wanted.precondition,
-        held=wanted.held,
-        sealed=Sealed(at=now, etag=etag, replaces=replaces),
+        row, declared=wanted.declared, precondition=wanted.precondition, held=wanted.held, sealed=sealed
     )
     tx.set(promise_key(rules.namespace, row), encode(row))
     return row
@@ -74,14 +78,21 @@ _ON_ITS_WAY = timedelta(seconds=60)
 """How long a request to the store may take to begin after its parts were chosen; the gate looks again."""
 
 
-async def reopen(tx: Txn, rules: Rules, sealed: PromiseRow, before: PromiseRow) -> None:
+def begun(row: PromiseRow) -> PromiseRow:
+    """The promise as it was before its parts were chosen."""
+    before = row.sealed
+    if before is None:
+        return row
+    return msgspec.structs.replace(
+        row, declared=before.declared, precondition=before.precondition, held=before.held, sealed=None
+    )
+
+
+async def reopen(tx: Txn, rules: Rules, sealed: PromiseRow) -> None:
     """The store refused those parts for certain: others may be chosen."""
     row = await standing(tx, rules, sealed)
     if isinstance(row, PromiseRow) and row.sealed == sealed.sealed:
-        open_again = msgspec.structs.replace(
-            row, declared=before.declared, precondition=before.precondition, held=before.held, sealed=None
-        )
-        tx.set(promise_key(rules.namespace, open_again), encode(open_again))
+        tx.set(promise_key(rules.namespace, row), encode(begun(row)))
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):

@@ -128,6 +128,10 @@ class Sealed(Row, frozen=True, kw_only=True):
     etag: str
     replaces: str | None = None
     """The version that was current then."""
+    declared: Declared = Declared()
+    precondition: Precondition = Precondition()
+    held: tuple[Bindable, ...] = ()
+    """As the promise said them before: they count again should other parts be chosen."""
 
 
 class PromiseRow(Row, frozen=True, kw_only=True):
