@@ -17,13 +17,15 @@ import msgspec
 from .blob.driver import BlobEntry, BlobInfo
 from .catalog import lives, rebuilding, sweep
 from .catalog.cursors import forget_cursor, keep_cursor, kept_cursor
+from .catalog.objects import whole_second
 from .catalog.rebuilding import Contents, Reinstated
-from .catalog.rows import ObjectRow
+from .catalog.rows import ObjectRow, instant
 from .catalog.sweep import Name, Stray
 from .deletions import Deletions
 from .digests import etag_of
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
+from .identifiers import origin_of
 from .keys import OWNER, Parsed
 from .meta import Txn, View
 from .metadata import CRC32C_FIELD, ETAG_FIELD, KEY_FIELD, expires_of, from_store, ttl_of
@@ -43,6 +45,7 @@ _PAGE = 1000
 _HEADS = 32
 _BATCH = 200
 _CURSOR = "rebuild"
+_SECOND = timedelta(seconds=1)
 
 
 class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,10 +266,6 @@ class _Walk:
 
     def _row(self, stray: Stray, info: BlobInfo) -> ObjectRow:
         rules, now = self._space.rules, self._space.now()
-        ttl = ttl_of(info.metadata)
-        expires_at = expires_of(info.metadata)
-        if expires_at is None and ttl is not None:
-            expires_at = info.landed_at + timedelta(seconds=ttl)
         return ObjectRow(
             physical_key=stray.physical_key,
             version_id=stray.version_id,
@@ -278,7 +277,7 @@ class _Walk:
             modified_at=info.landed_at,
             generation=0,
             dead=now + LONGEST + rules.clock_skew + rules.max_transfer + rules.late_write,
-            expires_at=expires_at,
+            expires_at=_expiry(stray, info, rules.max_transfer),
             crc32c=info.metadata.get(CRC32C_FIELD) or info.crc32c,
             sha256=info.sha256,
         )
@@ -321,6 +320,20 @@ class _Walk:
                 continue
             kind = next(kind for kind in ("versions", "older", "known") if row.physical_key in _kept(outcome, kind))
             self.report.note(kind, row.physical_key, row.size_bytes)
+
+
+def _expiry(stray: Stray, info: BlobInfo, longest: timedelta) -> datetime | None:
+    """When the object expires, a moment later rather than earlier.
+
+    A client's lifetime begins when its bytes land. What a Prism process wrote carries the expiry as it was when the
+    write began, as its version id did; the lifetime began when it ended, and stores tell that to the second.
+    """
+    ttl, expires_at = ttl_of(info.metadata), expires_of(info.metadata)
+    if expires_at is not None:
+        begun = origin_of(stray.version_id)
+        took = timedelta(0) if begun is None else info.landed_at - instant(begun[1])
+        return whole_second(expires_at + min(max(took, timedelta(0)), longest) + _SECOND)
+    return None if ttl is None else whole_second(info.landed_at + timedelta(seconds=ttl))
 
 
 def _kept(outcome: Reinstated, kind: str) -> Sequence[str]:

@@ -132,7 +132,7 @@ async def test_what_has_no_known_expiry_does_not_expire_and_what_is_over_is_over
     lives = {key: (await prism.head(key, ns="brief")).expires_at for key in ("for ever", "soon", "from landing")}
     assert lives == {
         "for ever": None,
-        "soon": now + timedelta(hours=1),
+        "soon": now + timedelta(hours=1, seconds=1),
         "from landing": now + timedelta(seconds=60),
     }
     world.clock.forward(2 * 3600)
@@ -140,6 +140,18 @@ async def test_what_has_no_known_expiry_does_not_expire_and_what_is_over_is_over
     assert await prism.list(ns="brief") == ["for ever"]
     await world.rest(prism, "brief")
     assert len(await world.stored("brief")) == 1
+
+
+async def test_the_lifetime_of_a_long_write_began_at_its_end(world: World) -> None:
+    version, began = world.new_version_id(), world.clock()
+    fields = for_store("a", version, {}, expires_at=began + timedelta(hours=1))
+    world.clock.forward(600)
+    physical = Layout("brief").physical("brief", "a", version)
+    await world.blobs["brief"].put(physical, pieces(b"x"), WriteOptions(metadata=fields))
+    prism = world.start()
+    await rebuild(prism.spaces["brief"], Rebuild())
+    expires_at = (await prism.head("a", ns="brief")).expires_at
+    assert expires_at == began + timedelta(seconds=3600 + 600 + 1), "nothing expires early"
 
 
 async def test_a_newer_content_overtakes_the_row_of_a_restored_catalog_and_spares_its_bytes(world: World) -> None:

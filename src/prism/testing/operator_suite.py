@@ -225,8 +225,12 @@ class OperatorSuite:
                 assert await prism.get(key) == key.encode()
             for key, info in before.items():
                 after = await prism.head(key)
-                for field in ("size_bytes", "etag", "content_type", "metadata", "expires_at", "version_id"):
+                for field in ("size_bytes", "etag", "content_type", "metadata", "version_id"):
                     assert getattr(after, field) == getattr(info, field), (key, field)
+                assert after.expires_at is not None
+                assert info.expires_at is not None
+                later = after.expires_at - info.expires_at
+                assert timedelta(0) <= later <= timedelta(seconds=5), "nothing expires early, and nothing much later"
             assert (await prism.get("again", "kept"), await prism.get("again")) == (b"333", b"333")
             assert await prism.get("in/bucket", bucket="further") == b"further"
             assert await prism.counts_are_true()
@@ -429,9 +433,7 @@ class OperatorSuite:
             assert gone not in await prism.stored()
             assert _kinds(await prism.import_()) == {"adopted": 1}
 
-    @pytest.mark.parametrize(
-        "point", ["import.after_promise", "import.before_commit", "import.after_commit"]
-    )
+    @pytest.mark.parametrize("point", ["import.after_promise", "import.before_commit", "import.after_commit"])
     async def test_an_interrupted_import_goes_on(self, config: Config, point: str) -> None:
         async with self.opened(config) as prism:
             for n in range(4):
