@@ -73,9 +73,9 @@ async def test_managed_transfers(world: World) -> None:
     assert await world.read("managed") == BIG
 
 
-async def test_managed_copies_are_of_parts(world: World) -> None:
+async def test_managed_copies_are_of_parts(running: Running) -> None:
     def work() -> None:
-        s3 = boto(world.running.s3)
+        s3 = boto(running.s3)
         s3.put_object(**HERE, Body=BIG)
         config = boto3.s3.transfer.TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
         s3.copy(HERE, BUCKET, "copy", Config=config)
