@@ -71,6 +71,7 @@ async def promise(space: Namespace, bucket: str, key: str, until: datetime, opti
     Errors: INVALID_ARGUMENT (metadata, content type, TTL), TOO_LARGE, BUCKET_NOT_FOUND, TOO_MANY_UPLOADS, UNIMPLEMENTED
     where the store does not sign.
     """
+    _require_signing(space)
     way: Literal["store", "staging"] = "store" if "create_only" in space.store.capabilities.binds else "staging"
     return await _promise(space, _wanted(space, bucket, key, until, options, way, bound=True))
 
@@ -78,7 +79,13 @@ async def promise(space: Namespace, bucket: str, key: str, until: datetime, opti
 async def promise_staging(space: Namespace, bucket: str, key: str, until: datetime, options: PutOptions) -> PromiseRow:
     """A promise for a URL that may write as often as its holder likes, shared by all such URLs of the same declaration.
     Errors: as `promise`."""
+    _require_signing(space)
     return await _promise(space, _wanted(space, bucket, key, until, options, "staging", bound=False))
+
+
+def _require_signing(space: Namespace) -> None:
+    if not space.store.capabilities.sign:
+        raise PrismError(ErrorCode.UNIMPLEMENTED, "this store cannot sign URLs")
 
 
 async def promise_here(
