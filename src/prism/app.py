@@ -168,7 +168,13 @@ def _compose(
     continuations = Continuations(bytes.fromhex(deployment.continuation_key))
     s3_url = PublicURL(config)
     retention = timedelta(hours=config.bus.retention_hours)
-    janitor = Janitor(namespaces, meta, bus, config.janitor, now=now, registry=registry, retention=retention)
+
+    async def is_ours(space: Namespace) -> bool:
+        return await is_mine(space.store, space.layout.owner, deployment, space.name)
+
+    janitor = Janitor(
+        namespaces, meta, bus, config.janitor, now=now, registry=registry, retention=retention, is_ours=is_ours
+    )
     readiness = Readiness(dict(_looks(namespaces, meta, audit, janitor, deployment)))
     uploads = Uploads(namespaces, access, s3_url)
     services = Services(

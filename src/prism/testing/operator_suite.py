@@ -320,6 +320,11 @@ class OperatorSuite:
                 await take_over(space.store, space.layout.owner, second.app.deployment, "plain", UNOWNED, utc_now())
                 assert await is_mine(space.store, space.layout.owner, second.app.deployment, "plain")
             assert await prism.get("mine") == b"mine"
+            await prism.delete("mine")
+        async with self.opened(config, ahead=timedelta(days=2), claims=False) as prism:
+            round_ = await prism.app.janitor.run_once()
+            assert "somebody else" in round_.namespaces["plain"].stopped
+            assert await prism.stored() == stored, "a deployment that was taken over deletes nothing any more"
         with pytest.raises(PrismError, match="another deployment"):
             async with self.opened(config):
                 pass

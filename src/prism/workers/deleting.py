@@ -48,7 +48,7 @@ async def delete_due(duty: Duty) -> bool:
     found = await duty.read(due)
     failpoint("janitor.after_list")
     ready = [item for item in found if item.row.due <= now]
-    if not ready or await _clocks_differ(duty):
+    if not ready or await _clocks_differ(duty) or await _belongs_to_others(duty):
         return False
     parts = [ready[start : start + size] for start in range(0, len(ready), size)]
     outcomes = await asyncio.gather(*(_delete(duty, part) for part in parts), return_exceptions=True)
@@ -66,6 +66,14 @@ async def _clocks_differ(duty: Duty) -> bool:
         f"the store's clock is {abs(ahead).total_seconds():.0f} s {'ahead of' if ahead > timedelta(0) else 'behind'} "
         "this process's; no bytes are deleted until they agree"
     )
+    return True
+
+
+async def _belongs_to_others(duty: Duty) -> bool:
+    """A deployment whose store another one took over deletes nothing there any more."""
+    if duty.is_ours is None or await duty.is_ours(duty.space):
+        return False
+    duty.tally.stopped = "the store's owner marker is gone, or names somebody else; no bytes are deleted"
     return True
 
 

@@ -122,6 +122,8 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True):
     batch: int
     tally: Tally
     now: Callable[[], datetime]
+    is_ours: Callable[[Namespace], Awaitable[bool]] | None = None
+    """Whether the store's marker still names this deployment; None: nobody asks."""
 
     async def read(self, body: Callable[[View], Awaitable[T]]) -> T:
         """Run `body` on one snapshot of the catalog."""

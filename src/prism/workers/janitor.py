@@ -56,7 +56,7 @@ class Report(msgspec.Struct, frozen=True):
 
 class Janitor:
     """The background work of one process. `holder` names it in leases; `retention` is how long the bus keeps
-    messages."""
+    messages; `is_ours` says whether a namespace's store still belongs to this deployment."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Janitor:
         registry: CollectorRegistry | None = None,
         retention: timedelta = timedelta(hours=168),
         holder: str | None = None,
+        is_ours: Callable[[Namespace], Awaitable[bool]] | None = None,
     ) -> None:
         self._meta = meta
         self._bus = bus
@@ -78,7 +79,7 @@ class Janitor:
         self._trimmed_at = now() - _TRIM_EVERY
         measures = Measures(registry if registry is not None else CollectorRegistry())
         own = holder or secrets.token_hex(8)
-        self._keepers = [_Keeper(space, meta, bus, config.batch, measures, own, now) for space in namespaces]
+        self._keepers = [_Keeper(space, meta, bus, config.batch, measures, own, now, is_ours) for space in namespaces]
 
     async def run_once(self) -> Report:
         """One whole round: everything that is due now. Failures are in the report; only defects of the program
@@ -128,8 +129,10 @@ class _Keeper:
         measures: Measures,
         holder: str,
         now: Callable[[], datetime],
+        is_ours: Callable[[Namespace], Awaitable[bool]] | None,
     ) -> None:
         self.space = space
+        self._is_ours = is_ours
         self.trouble = ""
         self._meta = meta
         self._batch = batch
@@ -185,7 +188,15 @@ class _Keeper:
     async def _held(self, lease: str, steps: Mapping[str, Step], tally: Tally, stop: asyncio.Event | None) -> bool:
         """The steps under one lease, unless somebody else holds it."""
         hold = Hold(self._meta, self.space.name, lease, self._holder, self._now)
-        duty = Duty(space=self.space, meta=self._meta, hold=hold, batch=self._batch, tally=tally, now=self._now)
+        duty = Duty(
+            space=self.space,
+            meta=self._meta,
+            hold=hold,
+            batch=self._batch,
+            tally=tally,
+            now=self._now,
+            is_ours=self._is_ours,
+        )
         more = False
         try:
             if not await hold.take():
