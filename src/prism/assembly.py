@@ -34,6 +34,7 @@ __all__ = [
     "check_number",
     "compare",
     "find",
+    "find_open",
     "look",
     "over",
     "part_bytes",
@@ -113,6 +114,20 @@ async def find(space: Namespace, bucket: str, key: str, version_id: str) -> Prom
         return found
 
     return await space.meta.read(body)
+
+
+async def find_open(space: Namespace, bucket: str, key: str, version_id: str) -> PromiseRow:
+    """An upload in parts that may still go on. OBJECT_NOT_FOUND, BUCKET_NOT_FOUND; DELETED_MEANWHILE when its folder
+    was deleted after it began."""
+    upload = await find(space, bucket, key, version_id)
+    if upload is None or not upload.upload:
+        raise over()
+    refused = await look(space, upload)
+    if refused is not None and refused.code is ErrorCode.DELETED_MEANWHILE:
+        raise PrismError(refused.code, refused.message)
+    if refused is not None:
+        raise over()
+    return upload
 
 
 async def look(space: Namespace, upload: PromiseRow) -> Refused | None:

@@ -318,11 +318,7 @@ def _not_bound(what: Sequence[Bindable]) -> tuple[NotBound, ...]:
 
 async def _open(space: Namespace, name: UploadName) -> PromiseRow:
     """An upload in parts while it stands."""
-    ref = name.ref
-    upload = await assembly.find(space, space.bucket(ref.bucket), ref.key, name.version_id)
-    if upload is None or not upload.upload:
-        raise assembly.over()
-    return upload
+    return await assembly.find_open(space, space.bucket(name.ref.bucket), name.ref.key, name.version_id)
 
 
 async def _status(space: Namespace, name: UploadName) -> UploadStatus:

@@ -193,3 +193,15 @@ async def test_what_cannot_be(world: World) -> None:
         assert (await world.ask("POST", ticket, "/parts", status=400, body=body))["code"] == "INVALID_ARGUMENT"
     too_many = await world.create(in_parts=True, size_bytes=10_001, part_size_bytes=1, status=400)
     assert too_many["code"] == "INVALID_ARGUMENT"
+
+
+async def test_a_deleted_folder_takes_its_uploads_along(world: World) -> None:
+    ticket = await world.create("a/k", **IN_PARTS)
+    await world.send_parts(ticket, CONTENT)
+    await world.api.delete(f"/v1/namespaces/{SPACE}/objects", params={"prefix": "a/"})
+    assert (await world.complete(ticket, status=409))["code"] == "DELETED_MEANWHILE"
+    error = await world.ask("POST", ticket, "/parts", status=409, body={"numbers": [1]})
+    assert error["code"] == "DELETED_MEANWHILE"
+    assert (await world.ask("GET", ticket))["state"] == "gone"
+    await world.until_clean()
+    assert await open_in_the_store(world, ticket) == 0
