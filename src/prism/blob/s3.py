@@ -6,6 +6,7 @@ looked up anew as they change. Nothing is repeated: the layers do that. What com
 not declared.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -183,12 +184,13 @@ class S3Driver:
     # -- copies
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
-        """Copy inside the bucket, pinned to the source's etag."""
-        info = await self.head(source)
-        if info.etag != if_match:
-            raise EtagMismatch
-        if await self._is_taken(key):
-            raise AlreadyExists
+        """Copy inside the bucket, pinned to the source's etag. What is asked before has the time of one request."""
+        async with asyncio.timeout(self._store.request_seconds):
+            info = await self.head(source)
+            if info.etag != if_match:
+                raise EtagMismatch
+            if await self._is_taken(key):
+                raise AlreadyExists
         return await self._copies.copy(info, source, key, options, _fields(options), self._conditional_copy)
 
     async def _is_taken(self, key: str) -> bool:

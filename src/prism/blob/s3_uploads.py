@@ -267,11 +267,19 @@ class Begun:
 
     async def undo(self) -> None:
         """Leave nothing."""
-        if self._flying:
-            await asyncio.wait(self._flying)
+        assert self._beginning is not None
+        await asyncio.wait([self._beginning, *self._flying])
         with contextlib.suppress(PrismError, NoSpace, Throttled, OSError):
-            if self._beginning is not None:
-                await self._uploads.abort(self.key, await self._beginning)
+            for name in await self._names(self._beginning):
+                await self._uploads.abort(self.key, name)
+
+    async def _names(self, beginning: "asyncio.Task[str]") -> Sequence[str]:
+        """The upload's name. When nobody heard the store's answer, what is open: the key is this writer's alone."""
+        error = beginning.exception()
+        if error is None:
+            return [beginning.result()]
+        heard = not isinstance(error, ConnectionError | TimeoutError)
+        return [] if heard else [one.upload for one in await self._uploads.open(self.key)]
 
 
 class _Feed:
