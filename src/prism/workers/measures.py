@@ -53,7 +53,7 @@ class Measures:
                 ("garbage_objects", "Condemned keys whose bytes are not gone for good"),
                 ("garbage_bytes", "Bytes of condemned keys"),
                 ("backlog", "Messages in the outbox that wait for the bus"),
-                ("deletion_stopped", "1 while no bytes are deleted because clocks differ"),
+                ("deletion_stopped", "1 while no bytes are deleted because clocks differ or the store is not ours"),
             )
         }
         self._oldest = Gauge(
