@@ -35,6 +35,7 @@ __all__ = [
     "compare",
     "find",
     "find_open",
+    "give_up",
     "look",
     "over",
     "part_bytes",
