@@ -92,6 +92,7 @@ class _UploadService:
             size_bytes=info.size_bytes,
             version_id=info.version_id if info.versioned else "",
             checksum_crc32c=info.crc32c or "",
+            expires_at=None if info.expires_at is None else int(info.expires_at.timestamp()),
         )
 
     async def abort(self, caller: Caller, request: pb.AbortUploadRequest) -> pb.AbortUploadResponse:

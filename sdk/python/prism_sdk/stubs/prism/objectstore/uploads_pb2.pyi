@@ -166,18 +166,20 @@ class CompleteUploadRequest(_message.Message):
     def __init__(self, upload_id: _Optional[str] = ..., checksum_sha256: _Optional[str] = ..., checksum_crc32c: _Optional[str] = ...) -> None: ...
 
 class CompleteUploadResponse(_message.Message):
-    __slots__ = ("object_id", "etag", "size_bytes", "version_id", "checksum_crc32c")
+    __slots__ = ("object_id", "etag", "size_bytes", "version_id", "checksum_crc32c", "expires_at")
     OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     VERSION_ID_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_CRC32C_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     object_id: str
     etag: str
     size_bytes: int
     version_id: str
     checksum_crc32c: str
-    def __init__(self, object_id: _Optional[str] = ..., etag: _Optional[str] = ..., size_bytes: _Optional[int] = ..., version_id: _Optional[str] = ..., checksum_crc32c: _Optional[str] = ...) -> None: ...
+    expires_at: int
+    def __init__(self, object_id: _Optional[str] = ..., etag: _Optional[str] = ..., size_bytes: _Optional[int] = ..., version_id: _Optional[str] = ..., checksum_crc32c: _Optional[str] = ..., expires_at: _Optional[int] = ...) -> None: ...
 
 class AbortUploadRequest(_message.Message):
     __slots__ = ("upload_id",)
