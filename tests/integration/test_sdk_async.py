@@ -32,7 +32,7 @@ LARGE = bytes(range(256)) * (3 << 12) + b"tail"
 @pytest.fixture
 async def client() -> AsyncIterator[AsyncPrismClient]:
     async with (
-        running_app(roles=frozenset({"api"})) as running,
+        running_app(roles=frozenset({"api", "s3"})) as running,
         AsyncPrismClient("user-uploads", endpoint=running.grpc) as made,
     ):
         yield made
@@ -81,8 +81,8 @@ async def test_the_other_operations(client: AsyncPrismClient, tmp_path: Path) ->
     await client.delete_prefix("", "dir/")
     (tmp_path / "in.txt").write_bytes(LARGE)
     done: list[tuple[int, int]] = []
-    await client.put_file("", "file", tmp_path / "in.txt")
-    info = await client.get_file("", "file", tmp_path / "out", progress=lambda *at: done.append(at))
+    await client.upload_file("", "file", tmp_path / "in.txt")
+    info = await client.download_file("", "file", tmp_path / "out", progress=lambda *at: done.append(at))
     assert (tmp_path / "out").read_bytes() == LARGE
     assert (info.content_type, done[-1]) == ("text/plain", (len(LARGE), len(LARGE)))
     assert (await client.usage()).size_bytes >= len(LARGE)
@@ -135,7 +135,7 @@ async def test_a_task_that_is_cancelled_leaves_nothing(client: AsyncPrismClient)
 
 
 async def test_a_download_that_breaks_goes_on_where_it_was() -> None:
-    async with running_app(roles=frozenset({"api"})) as running, CuttingProxy(running.grpc).running() as proxy:
+    async with running_app(roles=frozenset({"api", "s3"})) as running, CuttingProxy(running.grpc).running() as proxy:
         async with AsyncPrismClient("user-uploads", endpoint=running.grpc) as direct:
             await direct.put_object("", "k", LARGE)
         proxy.cuts[:] = [1_300_000, 800_000]
@@ -148,7 +148,7 @@ async def test_a_download_that_breaks_goes_on_where_it_was() -> None:
 
 
 async def test_a_put_whose_connection_breaks_is_repeated_when_it_can_be() -> None:
-    async with running_app(roles=frozenset({"api"})) as running, CuttingProxy(running.grpc).running() as proxy:
+    async with running_app(roles=frozenset({"api", "s3"})) as running, CuttingProxy(running.grpc).running() as proxy:
         proxy.cuts[:] = [0]
         async with AsyncPrismClient("user-uploads", endpoint=proxy.address) as client:
             await client.put_object("", "k", io.BytesIO(LARGE))

@@ -40,7 +40,7 @@ LARGE = bytes(range(256)) * (3 << 12) + b"tail"
 
 @contextlib.asynccontextmanager
 async def _proxied() -> AsyncIterator[tuple[Running, CuttingProxy]]:
-    async with running_app(roles=frozenset({"api"})) as running, CuttingProxy(running.grpc).running() as proxy:
+    async with running_app(roles=frozenset({"api", "s3"})) as running, CuttingProxy(running.grpc).running() as proxy:
         yield running, proxy
 
 
@@ -154,15 +154,15 @@ class TestPutAndGet:
         (tmp_path / "in.png").write_bytes(LARGE)
         up: list[tuple[int, int]] = []
         down: list[tuple[int, int]] = []
-        client.put_file("", "file", tmp_path / "in.png", progress=lambda *at: up.append(at))
-        info = client.get_file("", "file", tmp_path / "out.png", progress=lambda *at: down.append(at))
+        client.upload_file("", "file", tmp_path / "in.png", progress=lambda *at: up.append(at))
+        info = client.download_file("", "file", tmp_path / "out.png", progress=lambda *at: down.append(at))
         assert (tmp_path / "out.png").read_bytes() == LARGE
         assert info.content_type == "image/png"
         for seen in (up, down):
             assert seen[-1] == (len(LARGE), len(LARGE))
             assert seen == sorted(seen)
         with pytest.raises(ObjectNotFound):
-            client.get_file("", "absent", tmp_path / "out.png")
+            client.download_file("", "absent", tmp_path / "out.png")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
         assert (tmp_path / "out.png").read_bytes() == LARGE
 

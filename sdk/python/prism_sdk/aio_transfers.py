@@ -1,16 +1,18 @@
 """Streams of the asynchronous client: its connection, sending, and reading that resumes where a stream broke."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
 
 from . import wire
 from .channel import Channel
-from .connection import OPTIONS, Connection
+from .connection import OPTIONS, Connection, Timeouts
 from .downloads import Download, OpenedObject
 from .errors import PrismError, Stalled, Unavailable, error_of
 from .retrying import Attempts
@@ -18,16 +20,31 @@ from .sources import Source
 from .transfers import Sending
 from .values import PutResult
 
-__all__ = ["AsyncChannel", "AsyncObjectReader", "send"]
+__all__ = ["AsyncChannel", "AsyncObjectReader", "in_background", "send"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+_STOP_SECONDS = 5.0
+
+
+class Transfer(Protocol[T_co]):
+    """A file's upload or download."""
+
+    def run(self) -> T_co:
+        """To its end."""
+
+    def stop(self) -> None:
+        """End soon."""
 
 
 class AsyncChannel:
     """Calls by method name, on the loop that used it first."""
 
-    def __init__(self, connection: Connection, stall_seconds: float) -> None:
+    def __init__(self, connection: Connection, timeouts: Timeouts) -> None:
         self.connection = connection
-        self.stall_seconds = stall_seconds
-        self.uploads = Channel(connection, stall_seconds)
+        self.stall_seconds = timeouts.stall_seconds
+        self.threads = Channel(connection, timeouts)
+        """What runs in threads of its own uses this one."""
         self._channel: Any = None
         self._methods: dict[str, Any] = {}
         self._closed = False
@@ -52,7 +69,7 @@ class AsyncChannel:
     async def close(self) -> None:
         """End the connection; calls under way are cancelled."""
         self._closed = True
-        self.uploads.close()
+        self.threads.close()
         if self._channel is not None:
             await self._channel.close()
 
@@ -71,7 +88,7 @@ async def send(channel: AsyncChannel, header: bytes, source: Source, timeout_sec
     """One attempt of a put, over a synchronous stream: in grpc.aio a write that fails because the server has answered
     already can put a status of its own in the place of that answer, so the reason would be lost."""
     loop = asyncio.get_running_loop()
-    sending = Sending(channel.uploads, header, source, timeout_seconds)
+    sending = Sending(channel.threads, header, source, timeout_seconds)
     answered = asyncio.Event()
     sending.call.add_done_callback(lambda _: loop.call_soon_threadsafe(answered.set))
     try:
@@ -81,6 +98,28 @@ async def send(channel: AsyncChannel, header: bytes, source: Source, timeout_sec
         sending.cancel()
         if not sending.end(0):
             await asyncio.to_thread(sending.end_surely)
+
+
+async def in_background(transfer: Transfer[T]) -> T:
+    """Run a file's transfer in a thread of its own. Cancelling stops it and waits a little for its end."""
+    ended: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(transfer.run())
+        except BaseException as error:  # noqa: BLE001 raised again where it is awaited
+            ended.set_exception(error)
+
+    threading.Thread(target=run, name="prism-file", daemon=True).start()
+    waiting = asyncio.wrap_future(ended)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        transfer.stop()
+        await asyncio.wait([waiting], timeout=_STOP_SECONDS)
+        if waiting.done() and not waiting.cancelled():
+            waiting.exception()  # it is known: the transfer was stopped
+        raise
 
 
 class AsyncObjectReader(OpenedObject):

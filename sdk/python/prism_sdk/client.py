@@ -9,18 +9,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import IO, TypeVar
 
-import grpc
-
 from . import wire
+from . import wire_uploads as uploads
 from .channel import Channel
 from .connection import Timeouts, checked, connection
+from .downloading import FileDownload
 from .downloads import Download
-from .errors import PrismError, error_of
-from .files import CountedFile, Progress, content_type_of, landing
+from .errors import PrismError
+from .files import Progress
 from .retrying import Attempts
 from .sources import source_of
 from .transfers import ObjectReader, send
-from .values import CopyResult, ExpiringObject, ListedObject, ListPage, ObjectInfo, PresignedURL, PutResult, Usage
+from .uploading import FileUpload
+from .values import (
+    CopyResult,
+    ExpiringObject,
+    ListedObject,
+    ListPage,
+    ObjectInfo,
+    PartURL,
+    PresignedURL,
+    PutResult,
+    UploadStatus,
+    UploadTicket,
+    Usage,
+)
 
 __all__ = ["ObjectReader", "PrismClient"]
 
@@ -48,7 +61,7 @@ class PrismClient:
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         self.namespace = checked(namespace, pattern)
-        self._channel = Channel(connection(endpoint, api_key, tls, ca_file), self._timeouts.stall_seconds)
+        self._channel = Channel(connection(endpoint, api_key, tls, ca_file), self._timeouts)
 
     def __repr__(self) -> str:
         return f"PrismClient(namespace={self.namespace!r}, endpoint={self._channel.connection.target!r})"
@@ -227,11 +240,78 @@ class PrismClient:
         """What the namespace holds."""
         return self._call(wire.usage(self.namespace))
 
-    def put_file(
+    def upload_file(
+        self,
+        bucket: str,
+        key: str,
+        path_or_file: str | os.PathLike[str] | IO[bytes],
+        *,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        ttl_seconds: int | None = None,
+        no_expiration: bool = False,
+        if_match: str | Sequence[str] | None = None,
+        if_none_match: str | Sequence[str] | None = None,
+        part_size_bytes: int | None = None,
+        parallel: int = 4,
+        progress: Progress | None = None,
+        resume: bool | str | os.PathLike[str] | None = None,
+    ) -> PutResult:
+        """Store a whole file; its bytes go straight to the store, in parts when they are more than one. Returns when it
+        is durable and is what was read.
+
+        The content type follows from the name unless given. Up to `part_size_bytes` (8 MiB, unless given) go in one
+        piece, else `parallel` parts at a time, of a size that the server chooses. `progress(done, total)` in bytes is
+        called by other threads, one call at a time. `resume` says where to note what has arrived, so that the next call
+        goes on after a kill or a failure: None, a small file beside the source where it can be written; False, nowhere,
+        and what was begun is given up when it fails. Errors: also FileChanged, StoreUnreachable, OSError, TypeError.
+        """
+        wanted = uploads.Wanted(
+            namespace=self.namespace,
+            bucket=bucket,
+            key=key,
+            content_type=content_type,
+            metadata=metadata,
+            ttl_seconds=ttl_seconds,
+            no_expiration=no_expiration,
+            if_match=if_match,
+            if_none_match=if_none_match,
+        )
+        upload = FileUpload(
+            self._channel,
+            wanted,
+            path_or_file,
+            part_size_bytes=part_size_bytes,
+            parallel=parallel,
+            progress=progress,
+            resume=resume,
+        )
+        return upload.run()
+
+    def download_file(
         self,
         bucket: str,
         key: str,
         path: str | os.PathLike[str],
+        *,
+        parallel: int = 4,
+        progress: Progress | None = None,
+        resume: bool = True,
+    ) -> ObjectInfo:
+        """Fetch an object into a file, which appears (or is replaced) only when all its bytes are there and right.
+
+        The bytes come straight from the store, `parallel` ranges at a time, all of one version; through Prism where the
+        store cannot be reached (a warning in the log says so). `progress` as in `upload_file`. With `resume`, what an
+        interrupted call fetched stays beside the target for the next one. Errors: also OSError of the file.
+        """
+        name = (self.namespace, bucket, key)
+        download = FileDownload(self._channel, name, path, parallel=parallel, progress=progress, resume=resume)
+        return download.run()
+
+    def create_upload(
+        self,
+        bucket: str,
+        key: str,
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
         ttl_seconds: int | None = None,
@@ -239,40 +319,54 @@ class PrismClient:
         no_expiration: bool = False,
         if_match: str | Sequence[str] | None = None,
         if_none_match: str | Sequence[str] | None = None,
-        progress: Progress | None = None,
-    ) -> PutResult:
-        """Store a file. The content type follows from its name unless given; `progress(done, total)` in bytes."""
-        with open(path, "rb") as file:  # noqa: PTH123 a path of any kind
-            return self.put_object(
-                bucket,
-                key,
-                CountedFile(file, progress),  # type: ignore[arg-type]  # has what is used of a file
-                content_type or content_type_of(path),
-                metadata,
-                ttl_seconds,
-                no_expiration=no_expiration,
-                if_match=if_match,
-                if_none_match=if_none_match,
+        size_bytes: int | None = None,
+        checksum_sha256: str | None = None,
+        checksum_crc32c: str | None = None,
+        expires_in_seconds: int = 3600,
+        in_parts: bool = False,
+        part_size_bytes: int = 0,
+    ) -> UploadTicket:
+        """Declare an upload that somebody else may send: the answer says where to, and what the store itself holds the
+        sender to. An upload in parts needs `size_bytes`; `part_size_bytes` 0 lets the server choose."""
+        wanted = uploads.Wanted(
+            namespace=self.namespace,
+            bucket=bucket,
+            key=key,
+            content_type=content_type,
+            metadata=metadata,
+            ttl_seconds=ttl_seconds,
+            no_expiration=no_expiration,
+            if_match=if_match,
+            if_none_match=if_none_match,
+            size_bytes=size_bytes,
+            checksum_sha256=checksum_sha256,
+            checksum_crc32c=checksum_crc32c,
+        )
+        return self._call(
+            uploads.create(
+                wanted, expires_in_seconds=expires_in_seconds, in_parts=in_parts, part_size_bytes=part_size_bytes
             )
+        )
 
-    def get_file(
-        self, bucket: str, key: str, path: str | os.PathLike[str], *, progress: Progress | None = None
-    ) -> ObjectInfo:
-        """Fetch an object into a file, which appears (or is replaced) only when all its bytes are there and right."""
-        with self.get_object(bucket, key) as opened, landing(path) as file:
-            for chunk in opened.stream():
-                file.write(chunk)
-                if progress is not None:
-                    progress(opened.received_bytes, opened.size_bytes)
-            return opened.info
+    def get_upload(self, upload_id: str) -> UploadStatus:
+        """What became of it, and which of its parts have arrived."""
+        return self._call(uploads.status(upload_id))
+
+    def sign_parts(
+        self, upload_id: str, numbers: Sequence[int], *, expires_in_seconds: int = 3600
+    ) -> tuple[PartURL, ...]:
+        """URLs of 1 to 100 parts; ask again for those that expired."""
+        return self._call(uploads.sign_parts(upload_id, numbers, expires_in_seconds))
+
+    def complete_upload(
+        self, upload_id: str, *, checksum_sha256: str | None = None, checksum_crc32c: str | None = None
+    ) -> PutResult:
+        """The bytes are sent: check them and make them the object. Repeating it is harmless."""
+        return self._call(uploads.complete(upload_id, checksum_sha256=checksum_sha256, checksum_crc32c=checksum_crc32c))
+
+    def abort_upload(self, upload_id: str) -> None:
+        """Give it up; what has arrived goes. ObjectNotFound when it is over."""
+        self._call(uploads.abort(upload_id))
 
     def _call(self, call: wire.Call[T]) -> T:
-        budget = self._timeouts.transfer_seconds if call.moves_bytes else self._timeouts.call_seconds
-        attempts = Attempts(call.repeat, budget)
-        while True:
-            try:
-                run = self._channel.method("unary_unary", call.method)
-                timeout = attempts.remaining_seconds()
-                return call.parse(run(call.request, timeout=timeout, metadata=self._channel.connection.metadata))
-            except grpc.RpcError as error:
-                time.sleep(attempts.pause_seconds(error_of(error)))
+        return self._channel.run(call)

@@ -29,8 +29,8 @@ OPTIONS: Sequence[tuple[str, int]] = (
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """`call_seconds` for an operation without object bytes, its repeats included; `transfer_seconds` for one with them;
-    `stall_seconds` for the longest time in which nothing moves."""
+    """`call_seconds` for an operation without object bytes, its repeats included; `transfer_seconds` for one with them,
+    and for each part of a file; `stall_seconds` for the longest time in which nothing moves."""
 
     call_seconds: float = 30.0
     transfer_seconds: float = 3600.0
@@ -44,6 +44,8 @@ class Connection:
     target: str
     credentials: grpc.ChannelCredentials | None
     metadata: Sequence[tuple[str, str]] = field(repr=False)
+    ca_file: Path | None = None
+    """A private authority, trusted also for the URLs of a store."""
 
 
 def checked(namespace: str, pattern: str) -> str:
@@ -73,6 +75,7 @@ def connection(
         target=_target(given, rest, secure),
         credentials=grpc.ssl_channel_credentials(Path(ca_file).read_bytes() if ca_file else None) if secure else None,
         metadata=(("authorization", f"Bearer {key}"),) if key else (),
+        ca_file=Path(ca_file) if ca_file else None,
     )
 
 

@@ -9,7 +9,9 @@
     ├── Unauthenticated, PermissionDenied
     ├── ResourceExhausted        RateLimited, QuotaExceeded
     ├── Aborted                  overtaken by the deletion of its folder or run
+    │                            FileChanged: the file on this side changed while it was sent
     ├── Unavailable              OutcomeUnknown
+    │                            StoreUnreachable: signed URLs of the store lead nowhere from here
     ├── DeadlineExceeded         Stalled: nothing moved for the client's stall timeout
     ├── Cancelled, Unimplemented
     ├── DataLoss                 stored or received bytes are not the ones that were written
@@ -31,6 +33,7 @@ __all__ = [
     "ChecksumMismatch",
     "DataLoss",
     "DeadlineExceeded",
+    "FileChanged",
     "InternalError",
     "InvalidArgument",
     "NamespaceNotFound",
@@ -46,6 +49,7 @@ __all__ = [
     "ResourceExhausted",
     "SizeMismatch",
     "Stalled",
+    "StoreUnreachable",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
@@ -173,6 +177,10 @@ class Aborted(PrismError):
     code = "ABORTED"
 
 
+class FileChanged(Aborted):
+    """The file changed while it was uploaded; nothing was stored."""
+
+
 class Unavailable(PrismError):
     """The server, or something that it needs, cannot be reached now."""
 
@@ -181,6 +189,10 @@ class Unavailable(PrismError):
 
 class OutcomeUnknown(Unavailable):
     """The request was applied wholly or not at all; which of the two could not be found out."""
+
+
+class StoreUnreachable(Unavailable):
+    """The store that signed URLs lead to cannot be reached from here."""
 
 
 class DeadlineExceeded(PrismError):

@@ -1,15 +1,13 @@
-"""Files on this side of a transfer: reading with progress, and writing beside the target so that it appears whole."""
+"""Files on this side of a transfer: what their names and modes say, and reading with progress."""
 
 import contextlib
-import errno
 import mimetypes
 import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-__all__ = ["CountedFile", "Progress", "content_type_of", "landing"]
+__all__ = ["AnyPath", "CountedFile", "Progress", "content_type_of", "mode_of"]
 
 Progress = Callable[[int, int], object]
 """Called with the bytes done and the bytes in all."""
@@ -48,35 +46,7 @@ class CountedFile:
         return self._file.seekable()
 
 
-@contextlib.contextmanager
-def landing(path: AnyPath) -> Iterator[IO[bytes]]:
-    """A file that takes `path`'s place when all is written, and leaves nothing when that fails. A link stays: the file
-    behind it is replaced. A device or pipe is written as it is. Errors: IsADirectoryError, FileNotFoundError."""
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    if target.exists() and not target.is_file():
-        with target.open("wb") as file:
-            yield file
-        return
-    target = target.resolve()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, _mode(target))  # noqa: PTH101 by name, as mkstemp gave it
-        os.replace(name, target)  # noqa: PTH105 by name, as mkstemp gave it
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)  # noqa: PTH108 by name, as mkstemp gave it
-        raise
-
-
-def _mode(target: Path) -> int:
+def mode_of(target: Path) -> int:
     """The mode of the file that is replaced, else what a new file gets."""
     with contextlib.suppress(FileNotFoundError):
         return target.stat().st_mode & 0o777

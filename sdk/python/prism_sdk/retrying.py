@@ -1,6 +1,6 @@
 """Whether, and how long after, a failed attempt is followed by another: a budget per operation, never without end.
 
-Pauses double up to two seconds, each a random part of its bound so that clients do not march in step; a server that
+Pauses double up to a bound, each a random part of its bound so that clients do not march in step; a server that
 asks for more time gets it. The operation's deadline stands above all.
 """
 
@@ -21,9 +21,19 @@ _LONGEST_PAUSE_SECONDS = 2.0
 class Attempts:
     """The attempts of one operation."""
 
-    def __init__(self, repeat: Repeat, timeout_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        repeat: Repeat,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        most: int = _MOST,
+        longest_pause_seconds: float = _LONGEST_PAUSE_SECONDS,
+    ) -> None:
         self._repeat = repeat
         self._clock = clock
+        self._most = most
+        self._longest = longest_pause_seconds
         self._until = clock() + timeout_seconds
         self._failed = 0
 
@@ -41,9 +51,9 @@ class Attempts:
     def pause_seconds(self, error: PrismError) -> float:
         """How long to wait before the next attempt; raises `error` when there is none."""
         self._failed += 1
-        if self._failed >= _MOST or not self._may_follow(error):
+        if self._failed >= self._most or not self._may_follow(error):
             raise error
-        bound = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**self._failed)
+        bound = min(self._longest, _FIRST_PAUSE_SECONDS * 2**self._failed)
         pause = random.uniform(bound / 2, bound)  # noqa: S311 not for secrets
         pause = max(pause, error.retry_after_seconds or 0.0)
         if self._clock() + pause >= self._until:

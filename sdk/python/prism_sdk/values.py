@@ -1,7 +1,7 @@
 """What the clients return: frozen values. Times are aware UTC `datetime`s, sizes are bytes, etags carry no quotes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 __all__ = [
@@ -10,8 +10,12 @@ __all__ = [
     "ListPage",
     "ListedObject",
     "ObjectInfo",
+    "PartURL",
     "PresignedURL",
     "PutResult",
+    "UploadStatus",
+    "UploadTicket",
+    "UploadedPart",
     "Usage",
 ]
 
@@ -92,6 +96,56 @@ class PresignedURL:
     url: str
     expires_at: datetime
     headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadTicket:
+    """Where to send the bytes: by `method` to `url` with exactly these `headers`. Of an upload in parts these are
+    empty, and the URLs of its parts are asked for. `not_bound`: what this store cannot hold the sender to, and how
+    Prism checks it instead."""
+
+    upload_id: str
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    expires_at: datetime
+    not_bound: Mapping[str, str]
+    in_parts: bool
+    part_size_bytes: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """A part that has arrived."""
+
+    number: int
+    etag: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadStatus:
+    """`state`: `open` (may still be completed), `completed` (is or was the object) or `gone`."""
+
+    state: str
+    expires_at: datetime | None
+    in_parts: bool
+    part_size_bytes: int
+    parts: tuple[UploadedPart, ...]
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartURL:
+    """Where to send one part of exactly `size_bytes`, with exactly these `headers`."""
+
+    number: int
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    size_bytes: int
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

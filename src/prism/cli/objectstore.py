@@ -1,14 +1,15 @@
 """`prism objectstore …`: the object API from a shell, over the SDK.
 
-Files are streamed, `-` means standard input or output, and an object that is fetched into a file appears there whole
-or not at all. The server is named by `PRISM_ENDPOINT`, the credential by `PRISM_API_KEY`.
+Files go straight to the store and come straight from it, several parts at a time, and go on after an interruption; `-`
+means standard input or output, streamed through Prism. What is fetched into a file appears whole or not at all. The
+server is named by `PRISM_ENDPOINT`, the credential by `PRISM_API_KEY`.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, TypedDict, cast
 
 import typer
 
@@ -17,7 +18,7 @@ from .output import Failure, Format, OutputOption, failures, show, show_rows, si
 from .progress import progress
 
 if TYPE_CHECKING:
-    from prism_sdk import ListedObject, PrismClient
+    from prism_sdk import ListedObject, PrismClient, PutResult
 
 __all__ = ["commands"]
 
@@ -47,11 +48,28 @@ IfNoneMatch = Annotated[
 ]
 
 
+ShowProgress = Annotated[
+    bool, typer.Option("--progress/--no-progress", help="A bar, where standard error is a terminal.")
+]
+Parallel = Annotated[int, typer.Option(min=1, max=64, help="So many parts of a file at a time.")]
+Resume = Annotated[
+    bool, typer.Option("--resume/--no-resume", help="Go on where an interrupted transfer of the same file stopped.")
+]
+
+
 def client(namespace: str, endpoint: str | None) -> "PrismClient":
     """A client; the SDK is loaded only now."""
     from prism_sdk import PrismClient
 
     return PrismClient(namespace, endpoint=endpoint)
+
+
+class _PutOptions(TypedDict):
+    metadata: Mapping[str, str] | None
+    ttl_seconds: int | None
+    no_expiration: bool
+    if_match: list[str] | None
+    if_none_match: list[str] | None
 
 
 @commands.command()
@@ -66,24 +84,27 @@ def put(
     no_expiration: NoExpiration = False,
     if_match: IfMatch = None,
     if_none_match: IfNoneMatch = None,
+    parallel: Parallel = 4,
+    resume: Resume = True,
+    show_progress: ShowProgress = True,
     endpoint: Endpoint = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Store a file as an object; done when it is durable."""
-    pairs, lasting = metadata_of(metadata), None if ttl is None else seconds_of(ttl)
+    options = _PutOptions(
+        metadata=metadata_of(metadata),
+        ttl_seconds=None if ttl is None else seconds_of(ttl),
+        no_expiration=no_expiration,
+        if_match=if_match,
+        if_none_match=if_none_match,
+    )
     with failures(), client(namespace, endpoint) as prism:
         if file == "-":
-            result = prism.put_object(
-                bucket, key, _standard_input(), content_type, pairs, lasting, no_expiration=no_expiration,
-                if_match=if_match, if_none_match=if_none_match,
-            )  # fmt: skip
+            result = prism.put_object(bucket, key, _standard_input(), content_type, **options)
         else:
             _check_file(file)
-            with progress(Path(file).name) as moved:
-                result = prism.put_file(
-                    bucket, key, file, content_type, pairs, lasting, no_expiration=no_expiration,
-                    if_match=if_match, if_none_match=if_none_match, progress=moved,
-                )  # fmt: skip
+            with progress(Path(file).name, wanted=show_progress) as moved:
+                result = _put_file(prism, bucket, key, file, content_type, options, parallel, resume, moved)
         show(result, output, f"{key}: {sized(result.size_bytes)}, etag {result.etag}, {_until(result.expires_at)}")
 
 
@@ -95,6 +116,9 @@ def get(
     bucket: Bucket = "",
     range_start: Annotated[int | None, typer.Option(min=0, help="First byte.")] = None,
     range_end: Annotated[int | None, typer.Option(min=0, help="Last byte, which is included.")] = None,
+    parallel: Parallel = 4,
+    resume: Resume = True,
+    show_progress: ShowProgress = True,
     endpoint: Endpoint = None,
 ) -> None:
     """Fetch an object into a file, or to standard output."""
@@ -109,8 +133,8 @@ def get(
                     sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             return
-        with progress(target) as moved:
-            info = prism.get_file(bucket, key, target, progress=moved)
+        with progress(target, wanted=show_progress) as moved:
+            info = prism.download_file(bucket, key, target, parallel=parallel, progress=moved, resume=resume)
         print(f"{target}: {sized(info.size_bytes)}", file=sys.stderr)
 
 
@@ -263,6 +287,34 @@ def _until(at: object) -> str:
 def _check_file(name: str) -> None:
     if Path(name).is_dir():
         raise Failure(f"{name} is a folder")
+
+
+def _put_file(
+    prism: "PrismClient",
+    bucket: str,
+    key: str,
+    file: str,
+    content_type: str | None,
+    options: _PutOptions,
+    parallel: int,
+    resume: bool,
+    moved: Callable[[int, int], object] | None,
+) -> "PutResult":
+    """Straight to the store; through Prism what is no regular file, or where the store cannot be reached from here."""
+    from prism_sdk.errors import StoreUnreachable
+    from prism_sdk.files import CountedFile, content_type_of
+
+    if Path(file).is_file():
+        try:
+            return prism.upload_file(
+                bucket, key, file, content_type=content_type, parallel=parallel, progress=moved, resume=resume,
+                **options,
+            )  # fmt: skip
+        except StoreUnreachable as error:
+            print(f"prism: {error.message}: sending through Prism", file=sys.stderr)
+    with Path(file).open("rb") as opened:
+        data = cast(IO[bytes], CountedFile(opened, moved))  # has what is used of a file
+        return prism.put_object(bucket, key, data, content_type or content_type_of(file), **options)
 
 
 def _standard_input() -> Iterator[bytes]:

@@ -8,9 +8,9 @@ __all__ = ["counting", "progress"]
 
 
 @contextlib.contextmanager
-def progress(title: str) -> Iterator[Callable[[int, int], object] | None]:
-    """Gives what to call with bytes done and bytes in all; None when standard error is no terminal."""
-    if not sys.stderr.isatty():
+def progress(title: str, *, wanted: bool = True) -> Iterator[Callable[[int, int], object] | None]:
+    """Gives what to call with bytes done and bytes in all; None when unwanted or standard error is no terminal."""
+    if not wanted or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
