@@ -40,7 +40,7 @@ class Requests:
         self._lock = threading.Lock()
         self._client: Any = None
 
-    async def ask(self, operation: str, own_meaning: frozenset[str] = frozenset(), **parameters: Any) -> Any:
+    async def ask(self, operation: str, own_meaning: frozenset[str] = frozenset(), /, **parameters: Any) -> Any:
         """Send one request to the bucket; its answer as botocore gives it."""
         return await self._threads.run(self._send, operation, own_meaning, parameters)
 

@@ -31,7 +31,7 @@ def bucket_url(store: S3Store, endpoint: str) -> tuple[str, str]:
 
 def encryption_headers(store: S3Store) -> dict[str, str]:
     """What asks for encryption at rest."""
-    headers = {}
+    headers: dict[str, str] = {}
     if store.encryption is not None:
         headers["x-amz-server-side-encryption"] = store.encryption
     if store.kms_key is not None:
