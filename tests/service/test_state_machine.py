@@ -49,11 +49,14 @@ class Put:
 
 
 class Link:
-    """A URL of the store, what must be sent by it (None: anything), and how often it may write."""
+    """A URL of the store, what must be sent by it (None: anything), and how often it may write. `spoiled`: other bytes
+    are sent by it, too; where the store takes them they may replace the right ones before anybody saw those."""
 
-    def __init__(self, key: str, name: str, url: Any, until: Any, expected: bytes | None, once: bool) -> None:
+    def __init__(
+        self, key: str, name: str, url: Any, until: Any, expected: bytes | None = None, once: bool = False
+    ) -> None:
         self.key, self.name, self.url, self.until = key, name, url, until
-        self.expected, self.once, self.used = expected, once, False
+        self.expected, self.once, self.used, self.spoiled = expected, once, False, False
 
 
 class Explorer:
@@ -205,13 +208,14 @@ class Explorer:
         if not declared:
             url: Any = await self.prism.presign(key)
             self.respond(key, number, "ok")
-            self.links.append(Link(key, name, url, until, None, False))
+            self.links.append(Link(key, name, url, until))
             return
         content = name.encode() + b"w" * len(name)
         facts = Declared(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
         upload, url = await self.prism.declare(key, declared=facts)
         self.respond(key, number, "ok")
         self.links.append(Link(key, name, url, until, content, upload.way == "store"))
+        self.links[-1].spoiled = len(self.declared) % 2 == 1
         self.declared.append(upload)
 
     def send(self) -> None:
@@ -223,9 +227,9 @@ class Explorer:
         self.begun += 1
         content = b"%d" % self.begun + b"y" * self.begun
         op: tuple[Any, ...] = ("by_url", content, link.name, True)
-        if link.expected is not None and kind:
+        if link.expected is not None and (kind or not link.spoiled):
             content = link.expected
-            op = ("by_url", content, link.name, not (link.once and link.used))
+            op = ("by_url", content, link.name, not link.used if link.once else not link.spoiled)
             link.used = True
         elif link.expected is not None:
             content = link.expected[:-1] + bytes([kind])
