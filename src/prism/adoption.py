@@ -30,14 +30,15 @@ from .keys import check_key
 from .meta import Txn, View
 from .metadata import check_metadata, from_store
 from .namespaces import Namespace
+from .walking import Findings, WalkReport, root_of, unheard
 
-__all__ = ["KINDS", "Import", "ImportReport", "adopt"]
+__all__ = ["KINDS", "Import", "adopt"]
 
 KINDS = ("adopted", "refreshed", "unchanged", "taken", "condemned", "prism", "illegal", "gone")
 """`adopted`: an object now; `refreshed`: was one, and others had rewritten its bytes; `unchanged`: is one; `taken`:
 another object has that key; `condemned`: its deletion is under way; `prism`: of Prism's form; `illegal`: no key that an
 object can have; `gone`: deleted by others meanwhile."""
-SAMPLES = 20
+_QUIET = ("adopted", "unchanged")
 _PAGE = 1000
 _BATCH = 200
 _HEADS = 32
@@ -62,39 +63,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-class Found(msgspec.Struct):
-    """Of one kind: how many keys, their bytes, and the first few."""
-
-    count: int = 0
-    size_bytes: int = 0
-    samples: list[str] = []
-
-
-class ImportReport(msgspec.Struct, kw_only=True):
-    """What was found, by kind (`KINDS`); of a dry run: what would be."""
-
-    namespace: str
-    dry_run: bool
-    kinds: dict[str, Found]
-    went_on_after: str = ""
-    """The physical key at which an earlier run was interrupted; its findings are not counted again."""
-    at: str = ""
-    """How far the walk has come."""
-
-    def note(self, kind: str, key: str, size_bytes: int) -> None:
-        """Count one key."""
-        found = self.kinds[kind]
-        found.count += 1
-        found.size_bytes += size_bytes
-        if kind not in ("adopted", "unchanged") and len(found.samples) < SAMPLES:
-            found.samples.append(key)
-
-
-def _unheard(report: ImportReport) -> None:
-    """Nobody watches."""
-
-
-async def adopt(space: Namespace, wanted: Import, watch: Callable[[ImportReport], object] = _unheard) -> ImportReport:
+async def adopt(space: Namespace, wanted: Import, watch: Callable[[WalkReport], object] = unheard) -> WalkReport:
     """Take up what lies in the store; `watch` hears after each page. Repeating it changes nothing more.
 
     Errors: UNIMPLEMENTED for `own` where the store cannot delete on condition, BUCKET_NOT_FOUND, STORE_DOWN,
@@ -121,10 +90,9 @@ class _Walk:
     """One run."""
 
     def __init__(self, space: Namespace, wanted: Import) -> None:
-        self.prefix = space.layout.owner.removesuffix("~owner") + wanted.prefix
-        self.report = ImportReport(
-            namespace=space.name, dry_run=wanted.dry_run, kinds={kind: Found() for kind in KINDS}
-        )
+        self.prefix = root_of(space) + wanted.prefix
+        kinds = {kind: Findings() for kind in KINDS}
+        self.report = WalkReport(namespace=space.name, dry_run=wanted.dry_run, kinds=kinds)
         self._space = space
         self._wanted = wanted
         self._bucket = space.bucket(wanted.bucket)
@@ -172,12 +140,12 @@ class _Walk:
         key = self._space.layout.adoptable(entry.key)
         if key is None:
             if entry.key != self._space.layout.owner:
-                self.report.note("prism", entry.key, entry.size_bytes)
+                self._count("prism", entry.key, entry.size_bytes)
             return None
         try:
             check_key(key)
         except PrismError:
-            self.report.note("illegal", entry.key, entry.size_bytes)
+            self._count("illegal", entry.key, entry.size_bytes)
             return None
         return Foreign(
             physical_key=entry.key, bucket=self._bucket, key=key, etag=entry.etag, size_bytes=entry.size_bytes
@@ -210,7 +178,7 @@ class _Walk:
         outcomes = await space.meta.transact(space.name, commit)
         failpoint("import.after_commit")
         for foreign in gone:
-            self.report.note("gone", foreign.physical_key, foreign.size_bytes)
+            self._count("gone", foreign.physical_key, foreign.size_bytes)
         for one, outcome in zip(adopted, outcomes, strict=True):
             self._note(outcome, one.foreign)
         standing = {foreign.physical_key for foreign in promised}
@@ -247,7 +215,10 @@ class _Walk:
         await self._space.meta.transact(self._space.name, body)
 
     def _note(self, outcome: Outcome, foreign: Foreign) -> None:
-        self.report.note(_KINDS[outcome], foreign.physical_key, foreign.size_bytes)
+        self._count(_KINDS[outcome], foreign.physical_key, foreign.size_bytes)
+
+    def _count(self, kind: str, key: str, size_bytes: int) -> None:
+        self.report.kinds[kind].note(key, size_bytes, shown=kind not in _QUIET)
 
 
 def _content_type(key: str, info: BlobInfo) -> str:

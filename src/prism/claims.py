@@ -16,7 +16,7 @@ from .config import RemoteStore
 from .deployment import Deployment, claim
 from .errors import ErrorCode, PrismError
 from .namespaces import Namespace
-from .workers.fsck import holds_unknown
+from .walking import holds_unknown
 
 __all__ = ["claimed"]
 

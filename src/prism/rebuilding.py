@@ -26,20 +26,19 @@ from .digests import etag_of
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
 from .identifiers import origin_of
-from .keys import OWNER, Parsed
 from .meta import Txn, View
-from .metadata import CRC32C_FIELD, ETAG_FIELD, KEY_FIELD, expires_of, from_store, ttl_of
+from .metadata import CRC32C_FIELD, ETAG_FIELD, expires_of, from_store, ttl_of
 from .namespaces import Namespace
 from .uploads import LONGEST
+from .walking import Findings, WalkReport, root_of, stray_of, unheard
 
-__all__ = ["KINDS", "Rebuild", "RebuildReport", "rebuild"]
+__all__ = ["KINDS", "Rebuild", "rebuild"]
 
 KINDS = ("objects", "versions", "expired", "reappeared", "older", "known", "garbage", "nameless", "staging", "foreign")
 """`objects` are served again, `versions` kept under them, `expired` the janitor's to remove; `reappeared` are those of
 the objects that were deleted after their bytes landed, as far as the audit record tells; `older` is content that a
 later one overtook: it stays where it lies, without a row; `known` has a row, `garbage` had one; `nameless` is a long
 key whose metadata does not say it; `staging` and `foreign` are not objects of Prism's."""
-SAMPLES = 20
 _LISTED = frozenset({"reappeared", "older", "nameless", "foreign"})
 _PAGE = 1000
 _HEADS = 32
@@ -56,41 +55,7 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
     deletions: Deletions = msgspec.field(default_factory=Deletions)
 
 
-class Found(msgspec.Struct):
-    """Of one kind: how many keys, their bytes, and the first few."""
-
-    count: int = 0
-    size_bytes: int = 0
-    samples: list[str] = []
-
-
-class RebuildReport(msgspec.Struct, kw_only=True):
-    """What was found, by kind (`KINDS`); of a dry run: what would be put back."""
-
-    namespace: str
-    dry_run: bool
-    kinds: dict[str, Found]
-    went_on_after: str = ""
-    """The physical key at which an earlier run was interrupted; its findings are not counted again."""
-    at: str = ""
-    """How far the walk has come."""
-
-    def note(self, kind: str, key: str, size_bytes: int) -> None:
-        """Count one key."""
-        found = self.kinds[kind]
-        found.count += 1
-        found.size_bytes += size_bytes
-        if kind in _LISTED and len(found.samples) < SAMPLES:
-            found.samples.append(key)
-
-
-def _unheard(report: RebuildReport) -> None:
-    """Nobody watches."""
-
-
-async def rebuild(
-    space: Namespace, wanted: Rebuild, watch: Callable[[RebuildReport], object] = _unheard
-) -> RebuildReport:
+async def rebuild(space: Namespace, wanted: Rebuild, watch: Callable[[WalkReport], object] = unheard) -> WalkReport:
     """Put back what the store holds; `watch` hears after each page.
 
     Errors: PRECONDITION_FAILED when the catalog holds rows of the namespace and `add` was not
@@ -126,10 +91,9 @@ class _Walk:
     """One run. At most a batch of contents is held, of one key or of several."""
 
     def __init__(self, space: Namespace, wanted: Rebuild) -> None:
-        self.prefix = space.layout.owner.removesuffix(OWNER)
-        self.report = RebuildReport(
-            namespace=space.name, dry_run=wanted.dry_run, kinds={kind: Found() for kind in KINDS}
-        )
+        self.prefix = root_of(space)
+        kinds = {kind: Findings() for kind in KINDS}
+        self.report = WalkReport(namespace=space.name, dry_run=wanted.dry_run, kinds=kinds)
         self._space = space
         self._wanted = wanted
         self._groups: list[_Group] = []
@@ -155,37 +119,23 @@ class _Walk:
         parsed = self._space.layout.parse(entry.key)
         if parsed is None or parsed.staging:
             if entry.key != self._space.layout.owner:
-                self.report.note("foreign" if parsed is None else "staging", entry.key, entry.size_bytes)
+                self._count("foreign" if parsed is None else "staging", entry.key, entry.size_bytes)
             return
-        key = parsed.key or await self._long_key(entry, parsed)
-        if not key:
-            self.report.note("nameless", entry.key, entry.size_bytes)
+        stray = await stray_of(self._space, entry, parsed)
+        if stray is None:
+            self._count("nameless", entry.key, entry.size_bytes)
             return
         group = self._groups[-1] if self._groups else None
-        if group is None or (group.bucket, group.key) != (parsed.bucket, key):
+        if group is None or (group.bucket, group.key) != (stray.bucket, stray.key):
             if self._held >= _BATCH:
                 await self._flush()
-            group = _Group(parsed.bucket, key)
+            group = _Group(stray.bucket, stray.key)
             self._groups.append(group)
         group.landed[entry.key] = entry.landed_at
-        group.entries.append(
-            Stray(
-                physical_key=entry.key,
-                bucket=parsed.bucket,
-                key=key,
-                version_id=parsed.version_id,
-                size_bytes=entry.size_bytes,
-                store_etag=entry.etag,
-            )
-        )
+        group.entries.append(stray)
         self._held += 1
         if len(group.entries) > 2 * _BATCH:
             await self._shorten(group)
-
-    async def _long_key(self, entry: BlobEntry, parsed: Parsed) -> str:
-        info = await self._space.store.head(entry.key)
-        key = "" if info is None else info.metadata.get(KEY_FIELD, "")
-        return key if key and self._space.layout.place(parsed, key) == entry.key else ""
 
     async def _shorten(self, group: _Group) -> None:
         """One key has more contents than are held at a time: those so far are put back where versions are kept, and
@@ -285,15 +235,15 @@ class _Walk:
     def _would(self, contents: Contents) -> None:
         *under, newest = contents.rows
         for row in under:
-            self.report.note("versions", row.physical_key, row.size_bytes)
+            self._count("versions", row.physical_key, row.size_bytes)
         self._served(contents, newest)
 
     def _served(self, contents: Contents, row: ObjectRow) -> None:
         expired = row.expires_at is not None and row.expires_at <= self._space.now()
-        self.report.note("expired" if expired else "objects", row.physical_key, row.size_bytes)
+        self._count("expired" if expired else "objects", row.physical_key, row.size_bytes)
         deleted_at = self._wanted.deletions.of(contents.bucket, contents.key)
         if not expired and deleted_at is not None and deleted_at >= row.modified_at:
-            self.report.note("reappeared", row.physical_key, row.size_bytes)
+            self._count("reappeared", row.physical_key, row.size_bytes)
 
     async def _reinstate(self, found: Sequence[Contents], last: str) -> None:
         space = self._space
@@ -311,7 +261,10 @@ class _Walk:
             self._tell(contents, outcome)
 
     def _note(self, kind: str, stray: Stray) -> None:
-        self.report.note(kind, stray.physical_key, stray.size_bytes)
+        self._count(kind, stray.physical_key, stray.size_bytes)
+
+    def _count(self, kind: str, key: str, size_bytes: int) -> None:
+        self.report.kinds[kind].note(key, size_bytes, shown=kind in _LISTED)
 
     def _tell(self, contents: Contents, outcome: Reinstated) -> None:
         for row in contents.rows:
@@ -319,7 +272,7 @@ class _Walk:
                 self._served(contents, row)
                 continue
             kind = next(kind for kind in ("versions", "older", "known") if row.physical_key in _kept(outcome, kind))
-            self.report.note(kind, row.physical_key, row.size_bytes)
+            self._count(kind, row.physical_key, row.size_bytes)
 
 
 def _expiry(stray: Stray, info: BlobInfo, longest: timedelta) -> datetime | None:

@@ -7,10 +7,11 @@ from datetime import timedelta
 import pytest
 from world import World, pieces
 
-from prism.adoption import Import, ImportReport, adopt
+from prism.adoption import Import, adopt
 from prism.blob.driver import BlobInfo, Driver, WriteOptions
 from prism.errors import ErrorCode, PrismError
 from prism.failpoints import FailpointError, arm
+from prism.walking import WalkReport
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ async def lay(world: World, key: str, content: bytes = b"x", ns: str = "things",
     await world.blobs[ns].put(key, pieces(content), WriteOptions(**options))  # type: ignore[arg-type]
 
 
-def counts(report: ImportReport) -> dict[str, int]:
+def counts(report: WalkReport) -> dict[str, int]:
     return {kind: found.count for kind, found in report.kinds.items() if found.count}
 
 

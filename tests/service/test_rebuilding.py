@@ -13,7 +13,8 @@ from prism.failpoints import arm
 from prism.keys import Layout
 from prism.meta.memory import MemorySpace
 from prism.metadata import for_store
-from prism.rebuilding import Rebuild, RebuildReport, rebuild
+from prism.rebuilding import Rebuild, rebuild
+from prism.walking import WalkReport
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def lose_catalog(world: World) -> Process:
     return world.start()
 
 
-def counts(report: RebuildReport) -> dict[str, int]:
+def counts(report: WalkReport) -> dict[str, int]:
     return {kind: found.count for kind, found in report.kinds.items() if found.count}
 
 

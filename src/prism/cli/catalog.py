@@ -6,14 +6,15 @@ that is written to meanwhile; a restore needs an empty one.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from .findings import met, walked
 from .operations import existing, load_config, with_app
-from .output import Failure, Format, OutputOption, failures, show, sized
+from .output import Failure, Format, OutputOption, failures, show
 from .progress import counting
 from .serve import ConfigOption, DataDirOption
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..meta import Meta
     from ..namespaces import Namespace
-    from ..rebuilding import RebuildReport
     from ..snapshots import SnapshotReport
+    from ..walking import WalkReport
 
 __all__ = ["catalog_commands"]
 
@@ -105,7 +106,7 @@ def rebuild(
     overwritten shortly before and comes back, and what is left without a row. An interrupted run goes on where it
     was."""
 
-    async def work(app: "App") -> dict[str, "RebuildReport"]:
+    async def work(app: "App") -> dict[str, "WalkReport"]:
         spaces = [app.namespaces.get(namespace)] if namespace else list(app.namespaces)
         if not dry_run:
             for space in spaces:
@@ -113,14 +114,14 @@ def rebuild(
         return {space.name: await _rebuild(app, space, add, dry_run) for space in spaces}
 
     with failures():
-        reports = _armed(lambda: with_app(load_config(config, data_dir), work, claims=False))
+        reports = with_app(load_config(config, data_dir), work, claims=False)
         show(reports, output, "\n".join(line for report in reports.values() for line in _rebuilt(report)))
 
 
 async def _take_over(app: "App", space: "Namespace", of: str) -> None:
     """The store must be this deployment's, or is made so; what lies in one without a marker may be anybody's."""
     from ..deployment import UNOWNED, claim, is_mine, owner_of, take_over
-    from ..workers.fsck import holds_unknown
+    from ..walking import holds_unknown
 
     marker, now = space.layout.owner, space.now()
     if await is_mine(space.store, marker, app.deployment, space.name):
@@ -140,17 +141,14 @@ async def _take_over(app: "App", space: "Namespace", of: str) -> None:
     await take_over(space.store, marker, app.deployment, space.name, of, now)
 
 
-async def _rebuild(app: "App", space: "Namespace", add: bool, dry_run: bool) -> "RebuildReport":
+async def _rebuild(app: "App", space: "Namespace", add: bool, dry_run: bool) -> "WalkReport":
     from ..deletions import deletions_of
     from ..rebuilding import Rebuild, rebuild
 
     known = await asyncio.to_thread(deletions_of, app.config.audit.path, space.name, space.rules.own_bucket)
     with counting(f"rebuild {space.name}") as moved:
-        return await rebuild(
-            space,
-            Rebuild(add=add, dry_run=dry_run, deletions=known),
-            lambda report: moved(sum(found.count for found in report.kinds.values()), report.at),
-        )
+        wanted = Rebuild(add=add, dry_run=dry_run, deletions=known)
+        return await rebuild(space, wanted, lambda report: moved(met(report), report.at))
 
 
 def _must_exist(config: "Config") -> None:
@@ -163,6 +161,7 @@ def _must_exist(config: "Config") -> None:
 def _with_catalog(config: "Config", work: Callable[["Meta"], Awaitable[T]]) -> T:
     """Open the catalog alone, work, close."""
     from .. import logs
+    from ..failpoints import arm_from
     from ..identifiers import utc_now
     from ..meta import open_meta
 
@@ -173,15 +172,9 @@ def _with_catalog(config: "Config", work: Callable[["Meta"], Awaitable[T]]) -> T
         finally:
             await meta.close()
 
-    logs.configure(config.log.level, utc_now)
-    return _armed(lambda: asyncio.run(run()))
-
-
-def _armed(work: Callable[[], T]) -> T:
-    from ..failpoints import arm_from
-
     arm_from(os.environ)
-    return work()
+    logs.configure(config.log.level, utc_now)
+    return asyncio.run(run())
 
 
 def _held(report: "SnapshotReport") -> Iterator[str]:
@@ -189,20 +182,7 @@ def _held(report: "SnapshotReport") -> Iterator[str]:
         yield f"  {name}: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}"
 
 
-def _rebuilt(report: "RebuildReport") -> Iterator[str]:
-    counts = ", ".join(
-        f"{found.count} {kind} ({sized(found.size_bytes)})" for kind, found in report.kinds.items() if found.count
-    )
-    yield f"{report.namespace}: {'would be: ' if report.dry_run else ''}{counts or 'nothing is there'}"
-    if report.went_on_after:
-        yield f"  went on after\t{report.went_on_after}"
-    for kind, found in report.kinds.items():
-        yield from _samples(kind, found.samples, found.count)
+def _rebuilt(report: "WalkReport") -> Iterator[str]:
+    yield from walked(report, "nothing is there")
     if report.kinds["foreign"].count:
         yield "  foreign keys are no objects of Prism's: prism objectstore import takes them up"
-
-
-def _samples(kind: str, samples: Sequence[str], count: int) -> Iterator[str]:
-    yield from (f"  {kind}\t{key}" for key in samples)
-    if samples and len(samples) < count:
-        yield f"  {kind}\t… and {count - len(samples)} more"

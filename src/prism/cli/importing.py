@@ -4,22 +4,21 @@ Unlike the other commands of `prism objectstore` it speaks to no server: it open
 as `prism fsck` does, beside servers or without any.
 """
 
-import os
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .arguments import seconds_of
+from .findings import met, walked
 from .operations import existing, with_app
-from .output import Format, OutputOption, failures, show, sized
+from .output import Format, OutputOption, failures, show
 from .progress import counting
 from .serve import ConfigOption, DataDirOption
 
 if TYPE_CHECKING:
-    from ..adoption import ImportReport
     from ..app import App
+    from ..walking import WalkReport
 
 __all__ = ["import_objects"]
 
@@ -44,33 +43,14 @@ def import_objects(
     if lifetime is not None and not lifetime:
         raise typer.BadParameter("a lifetime is longer than nothing", param_hint="--expires")
 
-    async def work(app: "App") -> "ImportReport":
+    async def work(app: "App") -> "WalkReport":
         from ..adoption import Import, adopt
 
         wanted = Import(prefix=prefix, bucket=bucket, lifetime=lifetime, own=own, dry_run=dry_run)
         with counting(f"import {namespace}") as moved:
-            return await adopt(
-                app.namespaces.get(namespace),
-                wanted,
-                lambda report: moved(sum(found.count for found in report.kinds.values()), report.at),
-            )
+            space = app.namespaces.get(namespace)
+            return await adopt(space, wanted, lambda report: moved(met(report), report.at))
 
     with failures():
-        from ..failpoints import arm_from
-
-        arm_from(os.environ)
         report = with_app(existing(config, data_dir), work)
-        show(report, output, "\n".join(_lines(report)))
-
-
-def _lines(report: "ImportReport") -> Iterator[str]:
-    counts = ", ".join(
-        f"{found.count} {kind} ({sized(found.size_bytes)})" for kind, found in report.kinds.items() if found.count
-    )
-    yield f"{report.namespace}: {'would be: ' if report.dry_run else ''}{counts or 'nothing to take up'}"
-    if report.went_on_after:
-        yield f"  went on after\t{report.went_on_after}"
-    for kind, found in report.kinds.items():
-        yield from (f"  {kind}\t{key}" for key in found.samples)
-        if found.samples and len(found.samples) < found.count:
-            yield f"  {kind}\t… and {found.count - len(found.samples)} more"
+        show(report, output, "\n".join(walked(report, "nothing to take up")))

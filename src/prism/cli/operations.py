@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from .output import Failure, Format, OutputOption, failures, show, show_rows, sized
+from .findings import counted, sampled
+from .output import Failure, Format, OutputOption, failures, show, show_rows
 from .serve import ConfigOption, DataDirOption
 
 if TYPE_CHECKING:
@@ -66,12 +67,9 @@ def janitor(
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Do what is due in the background: relay, verify, expire, purge, delete. Exit 1 when something of it failed."""
-    from ..failpoints import arm_from
-
     if not once:
         raise typer.BadParameter("say --once; the loop is a role: prism serve --roles janitor")
     with failures():
-        arm_from(os.environ)
         report = with_app(existing(config, data_dir), lambda app: app.janitor.run_once())
         show(report, output, "\n".join(_janitor_lines(report)))
         if report.failed:
@@ -106,12 +104,14 @@ def with_app(config: "Config", work: Callable[["App"], Awaitable[T]], *, claims:
     """Open, work, close; `claims` as for `open_app`."""
     from .. import logs
     from ..app import open_app
+    from ..failpoints import arm_from
     from ..identifiers import utc_now
 
     async def run() -> T:
         async with open_app(config, claims=claims) as app:
             return await work(app)
 
+    arm_from(os.environ)
     logs.configure(config.log.level, utc_now)
     return asyncio.run(run())
 
@@ -119,14 +119,8 @@ def with_app(config: "Config", work: Callable[["App"], Awaitable[T]], *, claims:
 def _fsck_lines(reports: Mapping[str, "FsckReport"]) -> Iterator[str]:
     """A line per namespace, and one per key that is not in order, as far as the report names them."""
     for name, report in reports.items():
-        counts = ", ".join(
-            f"{found.count} {kind} ({sized(found.size_bytes)})" for kind, found in report.kinds.items() if found.count
-        )
-        yield f"{name}: {'clean' if report.clean else 'NOT CLEAN'}; {counts or 'empty'}"
-        for kind, found in report.kinds.items():
-            yield from (f"  {kind}\t{key}" for key in found.samples)
-            if len(found.samples) < found.count and found.samples:
-                yield f"  {kind}\t… and {found.count - len(found.samples)} more"
+        yield f"{name}: {'clean' if report.clean else 'NOT CLEAN'}; {counted(report.kinds) or 'empty'}"
+        yield from sampled(report.kinds)
         if report.kinds["unproven"].count:
             yield f"  {_UNPROVEN}"
 

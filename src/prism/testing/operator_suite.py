@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ..adoption import Import, ImportReport, adopt
+from ..adoption import Import, adopt
 from ..app import App, Wraps, open_app
 from ..blob.driver import Driver, WriteOptions
 from ..catalog import usage
@@ -22,11 +22,11 @@ from ..deployment import UNOWNED, is_mine, take_over
 from ..errors import ErrorCode, PrismError
 from ..failpoints import FailpointError, arm
 from ..identifiers import utc_now
-from ..keys import OWNER
 from ..meta import open_meta
 from ..model import Caller, ObjectInfo, ObjectRef, PutOptions
-from ..rebuilding import Rebuild, RebuildReport, rebuild
+from ..rebuilding import Rebuild, rebuild
 from ..snapshots import export, restore
+from ..walking import WalkReport, root_of
 from ..workers.fsck import FsckReport, fsck
 
 __all__ = ["OperatorSuite"]
@@ -42,7 +42,7 @@ _OLD = -timedelta(minutes=5)
 """A grace that makes bytes of this moment old, whatever the store's clock says of it."""
 
 
-def _kinds(report: FsckReport | ImportReport | RebuildReport) -> dict[str, int]:
+def _kinds(report: FsckReport | WalkReport) -> dict[str, int]:
     return {kind: found.count for kind, found in report.kinds.items() if found.count}
 
 
@@ -104,7 +104,7 @@ class Deployment:
 
     def prefix(self, ns: str = "plain") -> str:
         """What all physical keys of the namespace begin with."""
-        return self.app.namespaces.get(ns).layout.owner.removesuffix(OWNER)
+        return root_of(self.app.namespaces.get(ns))
 
     async def foreign(self, key: str, content: bytes, ns: str = "plain") -> str:
         """Somebody else writes into the store; returns the physical key."""
@@ -117,10 +117,10 @@ class Deployment:
     async def check(self, ns: str = "plain", repair: bool = False, grace: timedelta = _OLD) -> FsckReport:
         return await fsck(self.app.namespaces.get(ns), repair, grace=grace)
 
-    async def import_(self, ns: str = "plain", **wanted: object) -> ImportReport:
+    async def import_(self, ns: str = "plain", **wanted: object) -> WalkReport:
         return await adopt(self.app.namespaces.get(ns), Import(**wanted))  # type: ignore[arg-type]
 
-    async def rebuild(self, ns: str = "plain", **wanted: object) -> RebuildReport:
+    async def rebuild(self, ns: str = "plain", **wanted: object) -> WalkReport:
         return await rebuild(self.app.namespaces.get(ns), Rebuild(**wanted))  # type: ignore[arg-type]
 
     async def take_over(self, of: str) -> None:

@@ -21,29 +21,19 @@ from ..catalog import lives, sweep
 from ..catalog.rows import ObjectRow, VersionRow, decode
 from ..catalog.sweep import Name, Stray
 from ..failpoints import failpoint
-from ..keys import OWNER
 from ..meta import Entry, Key, Txn, View, tuples
-from ..metadata import KEY_FIELD
 from ..namespaces import Namespace
+from ..walking import Findings, root_of, stray_of
 
-__all__ = ["KINDS", "Findings", "FsckReport", "fsck", "holds_unknown"]
+__all__ = ["KINDS", "FsckReport", "fsck"]
 
 KINDS = ("referenced", "promised", "condemned", "unnamed", "unproven", "young", "foreign", "missing", "differing")
 """`unnamed` is what the repair condemns; `unproven` is unnamed, and may be somebody's; `young` is unnamed and within
 the grace; `missing` are rows without bytes, `differing` rows whose bytes have another size or etag."""
-SAMPLES = 20
 _PAGE = 1000
 _BATCH = 200
 _ROWS = 500
 _HELD = 4096
-
-
-class Findings(msgspec.Struct):
-    """Of one kind: how many keys, their bytes, and the first few."""
-
-    count: int = 0
-    size_bytes: int = 0
-    samples: list[str] = []
 
 
 class FsckReport(msgspec.Struct, kw_only=True):
@@ -97,12 +87,6 @@ async def fsck(
     return report
 
 
-async def holds_unknown(space: Namespace) -> bool:
-    """Whether bytes of Prism's form lie in the store and the catalog names none of the first of them."""
-    report = FsckReport(namespace=space.name, repaired=False, cutoff=space.now(), kinds={k: Findings() for k in KINDS})
-    return await _Check(space, report, _unheard, timedelta(0)).holds_unknown()
-
-
 class _Check:
     """One run."""
 
@@ -111,7 +95,7 @@ class _Check:
         self._report = report
         self._found = found
         self._quarantine = quarantine
-        self._prefix = space.layout.owner.removesuffix(OWNER)
+        self._prefix = root_of(space)
 
     async def store(self) -> None:
         """Everything that is stored, against the catalog as it is after each page was listed."""
@@ -122,16 +106,6 @@ class _Check:
                 await self._classify(page[start : start + _BATCH])
             after = page[-1].key
 
-    async def holds_unknown(self) -> bool:
-        """A look at the first page."""
-        page = await self._space.store.list(self._prefix, "", _BATCH)
-        strays = [stray for entry in page if (stray := await self._parsed(entry)) is not None]
-
-        async def body(view: View) -> list[Name | None]:
-            return await sweep.names(view, self._space.rules, strays)
-
-        return bool(strays) and not any(await self._space.meta.read(body))
-
     async def _classify(self, entries: Sequence[BlobEntry]) -> None:
         strays: list[Stray] = []
         foreign: list[BlobEntry] = []
@@ -139,7 +113,8 @@ class _Check:
         for entry in entries:
             if entry.key == self._space.layout.owner:
                 continue
-            stray = await self._parsed(entry)
+            parsed = self._space.layout.parse(entry.key)
+            stray = None if parsed is None else await stray_of(self._space, entry, parsed)
             if stray is not None:
                 strays.append(stray)
             else:
@@ -189,27 +164,6 @@ class _Check:
         infos = await asyncio.gather(*(self._space.store.head(stray.physical_key) for stray in strays))
         return [stray for stray, info in zip(strays, infos, strict=True) if info is not None]
 
-    async def _parsed(self, entry: BlobEntry) -> Stray | None:
-        """What the key says; a key too long to be written in full stands in the store's metadata. None: foreign."""
-        layout = self._space.layout
-        parsed = layout.parse(entry.key)
-        if parsed is None:
-            return None
-        key = parsed.key
-        if key is None:
-            info = await self._space.store.head(entry.key)
-            key = "" if info is None else info.metadata.get(KEY_FIELD, "")
-            if not key or layout.place(parsed, key) != entry.key:
-                return None
-        return Stray(
-            physical_key=entry.key,
-            bucket=parsed.bucket,
-            key=key,
-            version_id=parsed.version_id,
-            size_bytes=entry.size_bytes,
-            store_etag=entry.etag,
-        )
-
     async def _condemn(self, strays: Sequence[Stray]) -> list[Stray]:
         now = self._space.now()
 
@@ -245,14 +199,10 @@ class _Check:
             self._note("missing" if info is None else "differing", row.physical_key, row.size_bytes)
 
     def _note(self, kind: str, physical_key: str, size_bytes: int) -> None:
-        findings = self._report.kinds[kind]
-        findings.count += 1
-        findings.size_bytes += size_bytes
-        if kind in ("referenced", "promised", "condemned"):
-            return
-        if len(findings.samples) < SAMPLES:
-            findings.samples.append(physical_key)
-        self._found(kind, physical_key)
+        amiss = kind not in ("referenced", "promised", "condemned")
+        self._report.kinds[kind].note(physical_key, size_bytes, shown=amiss)
+        if amiss:
+            self._found(kind, physical_key)
 
 
 def _differs(row: ObjectRow, size_bytes: int, etag: str) -> bool:
