@@ -91,7 +91,7 @@ class FileDownload:
     def _fetched(self, info: ObjectInfo, target: Path) -> ObjectInfo:
         with landing_in(target, "\n".join(self._name), resume=self._resume) as landing:
             try:
-                fetching = _Fetching(self._channel, self._name, info, landing, self._lanes)
+                fetching = _Fetching(self._channel, self._name, info, landing, self._lanes.fresh())
                 fetching.run(Moved(info.size_bytes, self._progress))
                 landing.finish()
                 return info

@@ -16,30 +16,42 @@ T = TypeVar("T")
 Progress = Callable[[int, int], object]
 _MOST = 64
 _RELEASE_SECONDS = 2.0
+_LOOK_SECONDS = 0.1
 
 
 class Lanes:
     """At most `parallel` parts in flight."""
 
-    def __init__(self, parallel: int) -> None:
+    def __init__(self, parallel: int, stopped: threading.Event | None = None) -> None:
         if not 1 <= parallel <= _MOST:
             raise InvalidArgument(f"parallel is 1 to {_MOST}")
         self.parallel = parallel
-        self._stopped = threading.Event()
+        self._stopped = stopped or threading.Event()
+        self._failed = threading.Event()
+
+    def fresh(self) -> "Lanes":
+        """For another beginning of the same transfer: only `stop` goes for both, not a failure of this one."""
+        return Lanes(self.parallel, self._stopped)
 
     def stop(self) -> None:
         """From any thread: nothing more is begun, and what is under way ends at its next piece."""
         self._stopped.set()
 
     def check(self) -> None:
-        """CANCELLED after `stop`; asked between pieces."""
-        if self._stopped.is_set():
+        """CANCELLED after `stop` or a failure in another lane; asked between pieces."""
+        if self._ended:
             raise Cancelled("the transfer was stopped")
 
     def pause(self, seconds: float) -> None:
         """Wait, or be stopped."""
-        self._stopped.wait(seconds)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._ended:
+            self._stopped.wait(min(left, _LOOK_SECONDS))
         self.check()
+
+    @property
+    def _ended(self) -> bool:
+        return self._stopped.is_set() or self._failed.is_set()
 
     def run(self, items: Iterable[T], work: Callable[[T], None]) -> None:
         """Do the work for each item. The first failure stops the rest and is raised."""
@@ -49,7 +61,7 @@ class Lanes:
 
         def lane() -> None:
             try:
-                while not self._stopped.is_set():
+                while not self._ended:
                     with taking:
                         item = next(waiting)
                     work(item)
@@ -57,7 +69,7 @@ class Lanes:
                 return
             except BaseException as error:  # noqa: BLE001 raised again in the caller's thread
                 failures.append(error)
-                self.stop()
+                self._failed.set()
 
         threads = [threading.Thread(target=lane, name="prism-part", daemon=True) for _ in range(self.parallel)]
         try:
@@ -65,7 +77,7 @@ class Lanes:
                 thread.start()
             self._wait(threads)
         except BaseException:
-            self.stop()
+            self._failed.set()
             _join(threads, _RELEASE_SECONDS)
             raise
         if failures:
@@ -74,9 +86,9 @@ class Lanes:
 
     def _wait(self, threads: Iterable[threading.Thread]) -> None:
         for thread in threads:
-            while thread.is_alive() and not self._stopped.is_set():
-                thread.join(0.1)
-        if self._stopped.is_set():
+            while thread.is_alive() and not self._ended:
+                thread.join(_LOOK_SECONDS)
+        if self._ended:
             _join(threads, _RELEASE_SECONDS)
 
 

@@ -24,6 +24,7 @@ from .checksums import crc32c_of_parts, crc32c_text
 from .errors import (
     Aborted,
     AlreadyExists,
+    ChecksumMismatch,
     DataLoss,
     FileChanged,
     InvalidArgument,
@@ -206,7 +207,6 @@ class _Sending:
 
     def completed(self, upload_id: str, crc: int | None = None) -> PutResult:
         """The answer, which must be about the bytes that were read. DATA_LOSS if it is not."""
-        self.file.check_unchanged()
         checksum = None if crc is None else crc32c_text(crc)
         result = self.channel.run(wire.complete(upload_id, checksum_crc32c=checksum))
         expected = checksum or self.wanted.checksum_crc32c
@@ -236,9 +236,11 @@ def _at_once(sending: _Sending) -> PutResult:
             sending.give_up(upload_id)
             if urls_left == 1:
                 raise
-        except BaseException:
+        except BaseException as error:
             if upload_id:
                 sending.give_up(upload_id)
+            if isinstance(error, ChecksumMismatch):
+                sending.file.check_unchanged()  # between hashing and sending
             raise
     raise AssertionError("the last URL returns or raises")
 
@@ -332,17 +334,19 @@ class _InParts:
         return result
 
     def _sent(self, session: _Session) -> PutResult:
-        sending, lanes = self._sending, self._sending.lanes
+        sending = replace(self._sending, lanes=self._sending.lanes.fresh())
+        lanes = sending.lanes
         urls = _PartURLs(sending.channel, session, self._count(session), 2 * lanes.parallel)
         missing = [number for number in range(1, self._count(session) + 1) if number not in session.arrived]
-        lanes.run(missing, lambda number: self._send_part(session, urls, number))
+        lanes.run(missing, lambda number: self._send_part(sending, session, urls, number))
         unhashed = [number for number in sorted(session.arrived) if number not in session.crcs]
-        lanes.run(unhashed, lambda number: self._hash_part(session, number))
+        lanes.run(unhashed, lambda number: self._hash_part(sending, session, number))
         parts = [(session.crcs[number], self._stretch(session, number)[1]) for number in sorted(session.crcs)]
+        sending.file.check_unchanged()
         return sending.completed(session.upload_id, crc32c_of_parts(parts))
 
-    def _send_part(self, session: _Session, urls: "_PartURLs", number: int) -> None:
-        sending, (start, size) = self._sending, self._stretch(session, number)
+    def _send_part(self, sending: _Sending, session: _Session, urls: "_PartURLs", number: int) -> None:
+        start, size = self._stretch(session, number)
         attempts, refused = attempts_of(sending.channel), 0
         while True:
             try:
@@ -360,8 +364,8 @@ class _InParts:
         if self._state is not None:
             self._state.note({"part": number, "crc32c": crc})
 
-    def _hash_part(self, session: _Session, number: int) -> None:
-        session.crcs[number] = self._sending.crc(*self._stretch(session, number))
+    def _hash_part(self, sending: _Sending, session: _Session, number: int) -> None:
+        session.crcs[number] = sending.crc(*self._stretch(session, number))
 
     def _begun(self) -> _Session:
         self._sending.moved.begin_again()
