@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.store import S3Store
@@ -23,9 +23,10 @@ from obstore.store import S3Store
 from prism.app import open_app
 from prism.config import load
 from prism.identifiers import utc_now
-from prism.model import Caller, ObjectRef, Principal
+from prism.model import Caller, Declared, ObjectRef, Principal, PutOptions
 from prism.testing import servers
 from prism.testing.services import Service, free_port, program, serves
+from prism.tickets import UploadRequest
 
 from . import http_load
 from .http_load import Measured
@@ -41,6 +42,7 @@ _OBJECTS = f"{_SPACE}/objects"
 _SIZE = 64 << 20
 _PIECE = 1 << 20
 _SMALL = bytes(4096)
+_LANDED = b"landed"
 _AT_ONCE = 16
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -345,30 +347,50 @@ async def _list_direct(store: S3Store) -> float:
 
 
 def _recognition(config: Path, store: S3Store, count: int) -> Iterator[Row]:
-    rate, heads = asyncio.run(_recognised(config, store, count))
-    ratio = rate / heads
-    what = f"recognition of {count:,} uploads that nobody confirmed"
-    yield Row(what, rate, "/s", heads, ratio, ">= 0.6 of the store's HEADs", ratio >= 0.6)
+    declared = asyncio.run(_recognised(config, store, count, "declared"))
+    ratio = declared.per_second / declared.heads
+    what = f"recognition of {count:,} declared uploads that nobody confirmed"
+    yield Row(what, declared.per_second, "/s", declared.heads, ratio, ">= 0.6 of the store's HEADs", ratio >= 0.6)
+    bare = asyncio.run(_recognised(config, store, count // 10, "bare"))
+    what = f"recognition of {count // 10:,} uploads by bare URLs, each a copy in the store"
+    yield Row(what, bare.per_second, "/s", bare.copies, bare.per_second / bare.copies, "", None, "against copies alone")
 
 
-async def _recognised(config: Path, store: S3Store, count: int) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Recognised:
+    """How fast the janitor took what had landed, and how fast the store answers HEADs and makes copies, per second."""
+
+    per_second: float
+    heads: float
+    copies: float
+
+
+async def _recognised(config: Path, store: S3Store, count: int, way: str) -> Recognised:
     """The janitor's verifier over uploads that have landed, and HEADs of the same keys at the same concurrency."""
     caller = Caller(principal=Principal(name="bench", kind="anonymous"), request_id="bench", api="bench")
+    keys = []
     async with open_app(load(config, {})) as app:
-        keys = []
         for number in range(count):
-            ref = ObjectRef("user-uploads", "", f"pending/{number:06d}")
-            made = await app.services.uploads.presign(caller, ref, "PUT", timedelta(seconds=600))
-            keys.append(urlsplit(made.url).path.removeprefix(f"/{_BUCKET}/"))
+            ref = ObjectRef("user-uploads", "", f"pending/{way}/{number:06d}")
+            if way == "declared":
+                options = PutOptions(declared=Declared(size_bytes=len(_LANDED)))
+                url = (await app.services.sessions.create(caller, UploadRequest(ref=ref, options=options))).url
+            else:
+                url = (await app.services.uploads.presign(caller, ref, "PUT", timedelta(seconds=600))).url
+            keys.append(unquote(urlsplit(url).path.removeprefix(f"/{_BUCKET}/")))
 
     async def put(number: int) -> None:
-        await obstore.put_async(store, keys[number], b"landed", use_multipart=False)
+        await obstore.put_async(store, keys[number], _LANDED, use_multipart=False)
 
     async def head(number: int) -> None:
         await obstore.head_async(store, keys[number])
 
+    async def copy(number: int) -> None:
+        await obstore.copy_async(store, keys[number], f"copies/{way}/{number}")
+
     await _rate(put, iter(range(count)), count)
     heads = await _rate(head, iter(range(count)), count)
+    copies = 0.0 if way == "declared" else await _rate(copy, iter(range(count)), count)
     later = timedelta(seconds=61)
     async with open_app(load(config, {}), now=lambda: utc_now() + later) as app:
         began = time.perf_counter()
@@ -376,4 +398,4 @@ async def _recognised(config: Path, store: S3Store, count: int) -> tuple[float, 
         seconds = time.perf_counter() - began
     verified = sum(tally.verified for tally in report.namespaces.values())
     assert verified == count, f"{verified} of {count} were recognised"
-    return count / seconds, heads
+    return Recognised(count / seconds, heads, copies)
