@@ -19,11 +19,11 @@ from stores import config_on
 from prism.app import Wraps
 from prism.blob.driver import Driver
 from prism.blob.layers import Layer
-from prism.config import RemoteStore
+from prism.config import Config, RemoteStore
 from prism.identifiers import utc_now
 from prism.testing.running import Running, running_app
 
-__all__ = ["MIB", "Answer", "Clock", "World", "held", "s3_client", "world_over"]
+__all__ = ["MIB", "Answer", "Clock", "World", "held", "s3_client", "world_of", "world_over"]
 
 T = TypeVar("T")
 MIB = 2**20
@@ -157,11 +157,17 @@ class World:
 @contextlib.asynccontextmanager
 async def world_over(stores: Mapping[str, RemoteStore], folder: Path, **settings: Any) -> AsyncIterator[World]:
     """A Prism over these stores, with a client whose patience is longer than what Prism may take."""
+    async with world_of(config_on(stores, folder, **settings)) as world:
+        yield world
+
+
+@contextlib.asynccontextmanager
+async def world_of(config: Config) -> AsyncIterator[World]:
+    """As `world_over`, of a whole configuration."""
     clock = Clock()
-    config = config_on(stores, folder, **settings)
     wraps = Wraps(blob=lambda driver: _Ahead(driver, clock))
     async with (
-        running_app(data_dir=folder / "data", config=config, now=clock, wraps=wraps) as running,
+        running_app(config=config, now=clock, wraps=wraps) as running,
         httpx.AsyncClient(base_url=running.http, timeout=120) as api,
     ):
         yield World(running, api, clock)
