@@ -268,7 +268,7 @@ class Begun:
     async def undo(self) -> None:
         """Leave nothing."""
         assert self._beginning is not None
-        await asyncio.wait([self._beginning, *self._flying])
+        await asyncio.gather(self._beginning, *self._flying, return_exceptions=True)
         with contextlib.suppress(PrismError, NoSpace, Throttled, OSError):
             for name in await self._names(self._beginning):
                 await self._uploads.abort(self.key, name)
