@@ -26,9 +26,9 @@ from prism_sdk import (
     Unavailable,
 )
 from sdk_support import in_thread
-from transfers import run
 
 from prism.testing.running import Running, running_app
+from prism.testing.transferring import run
 
 SPACE = "user-uploads"
 PART = 256 << 10

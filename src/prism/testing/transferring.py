@@ -1,7 +1,7 @@
 """A client of its own process for tests of file transfers: it may die in the middle, and says how much memory it took.
 
-`python transfers.py ENDPOINT NAMESPACE upload|download KEY PATH [DIE_AT_BYTES] [LARGEST_FILE_BYTES] [PART_BYTES]`; 0 is
-"not".
+`python -m prism.testing.transferring ENDPOINT NAMESPACE upload|download KEY PATH DIE_AT_BYTES LARGEST_FILE_BYTES
+PART_BYTES`; 0 is "not".
 """
 
 import asyncio
@@ -29,7 +29,7 @@ async def run(
     """How the process ended (negative: by which signal), and what it said."""
     arguments = (endpoint, namespace, action, key, str(path), str(die_at), str(largest_file), str(part_bytes))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        sys.executable, "-m", __name__, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     try:
         said, _ = await asyncio.wait_for(process.communicate(), 60)
