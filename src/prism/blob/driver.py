@@ -87,6 +87,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The store verifies presigned URLs itself (`SignPower`); else URLs point to Prism's own S3 API."""
     binds: frozenset[Bindable] = frozenset()
     """What a presigned PUT can be bound to. Without `create_only` a URL may write twice."""
+    may_bind: frozenset[Bindable] = frozenset()
+    """What else it could be bound to on a server that insists on it; a probe of that very server tells."""
     multipart: bool = False
     """Objects may come in parts (`MultipartPower`)."""
     smallest_part_bytes: int = 1

@@ -54,15 +54,20 @@ _NO_NAMES = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName"}) 
 _ODD = re.compile(r"[\x00-\x1f\x7f]|\A/|/\Z|//|(?:\A|/)\.{1,2}(?:/|\Z)")
 
 
-async def open_s3(store: S3Store, *, keeps_conditional_deletes: bool | None = None) -> "S3Driver":
+async def open_s3(
+    store: S3Store, *, keeps_conditional_deletes: bool | None = None, keeps_bonds: bool | None = None
+) -> "S3Driver":
     """The driver for this bucket; no request is made.
 
     `keeps_conditional_deletes`: whether the server honours If-Match on a deletion; unless said, only Amazon is taken
-    to: others ignore it, and delete what should be spared.
+    to: others ignore it, and delete what should be spared. `keeps_bonds`: whether it refuses headers of its own that a
+    URL's signature does not cover; unless said, only Amazon is taken to: with MinIO, whoever adds `x-amz-copy-source`
+    to a PUT by URL copies another object of the bucket over the key, past everything that the URL was bound to.
     """
     trusted = s3_signing.is_amazon(store)
     kept = trusted if keeps_conditional_deletes is None else keeps_conditional_deletes
-    return S3Driver(store, conditional_delete=kept, conditional_copy=trusted)
+    bound = trusted if keeps_bonds is None else keeps_bonds
+    return S3Driver(store, conditional_delete=kept, conditional_copy=trusted, bonds=bound)
 
 
 class S3Driver:
@@ -74,12 +79,13 @@ class S3Driver:
         *,
         conditional_delete: bool,
         conditional_copy: bool,
+        bonds: bool = False,
         copy_in_parts_bytes: int = COPY_IN_PARTS_BYTES,
     ) -> None:
         self._store = store
         self._name = store.bucket
         self._conditional_copy = conditional_copy
-        self._capabilities = _capabilities(store, conditional_delete)
+        self._capabilities = _capabilities(store, conditional_delete, bonds)
         credentials = credentials_of(store)
         self._bucket = _bucket(store, credentials)
         self._requests = Requests(store, credentials)
@@ -301,10 +307,11 @@ class _OddBody:
 _STATUS = {"AccessDenied": 403, "InternalError": 500, "SlowDown": 503, "ServiceUnavailable": 503}
 
 
-def _capabilities(store: S3Store, conditional_delete: bool) -> Capabilities:
+def _capabilities(store: S3Store, conditional_delete: bool, bonds: bool) -> Capabilities:
     return Capabilities(
         sign=True,
-        binds=_BINDS,
+        binds=_BINDS if bonds else frozenset(),
+        may_bind=_BINDS,
         multipart=True,
         smallest_part_bytes=SMALLEST_PART_BYTES,
         tags=True,

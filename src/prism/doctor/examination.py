@@ -67,7 +67,7 @@ async def _opened(space: NamespaceConfig) -> BlobStore:
         copy=usual.copy,
         multipart=usual.multipart,
         sign=usual.sign,
-        binds=tuple(usual.binds),
+        binds=tuple(usual.binds | usual.may_bind),
     )
     return await open_blob(space.store, name=space.name, found=wanted)
 

@@ -10,6 +10,7 @@ import google_crc32c
 import msgspec
 
 from ..blob.driver import Bound, Signed
+from ..config import S3Store
 from ..model import Bindable
 from .diagnosis import Finding, Outcome
 from .probing import Probes
@@ -18,6 +19,11 @@ __all__ = ["binding", "browsers", "reading"]
 
 _LASTING = 300
 _RIGHT, _WRONG = b"right bytes", b"wrong bytes"
+_COPIES_SAID = "nothing binds a URL here: the server takes an x-amz-copy-source that nobody signed"
+_COPIES_ADVICE = (
+    "Prism gives URLs of staging keys only; let the credentials reach this bucket alone, as whoever holds an upload "
+    "URL can copy to its key what they can read"
+)
 _HOST_ADVICE = "set public_endpoint to the host name under which clients reach the store"
 
 
@@ -95,8 +101,10 @@ async def binding(probes: Probes) -> list[Finding]:
         return [Finding(check="presigned PUT", outcome=Outcome.FAILED, said=said, advice=_HOST_ADVICE)]
     offered = probes.store.capabilities.binds
     broken = [trial.fact for trial in _trials() if trial.fact in offered and not await _holds(probes, trial)]
-    probes.binds = set(offered) - set(broken)
     findings = [Finding(check="presigned PUT", outcome=Outcome.OK, said="accepted")]
+    if offered and await _copies_unsigned(probes, key):
+        return [*findings, Finding(check="bound PUT", outcome=Outcome.NOTE, said=_COPIES_SAID, advice=_COPIES_ADVICE)]
+    probes.binds = set(offered) - set(broken)
     held = ", ".join(sorted(probes.binds)) or "nothing"
     outcome = Outcome.OK if not broken else Outcome.NOTE
     said = f"URLs can be bound to: {held}"
@@ -104,6 +112,15 @@ async def binding(probes: Probes) -> list[Finding]:
         said += f"; not enforced here: {', '.join(sorted(broken))}"
     advice = "Prism checks what the store does not, when it recognises the bytes" if len(probes.binds) < 6 else ""
     return [*findings, Finding(check="bound PUT", outcome=outcome, said=said, advice=advice)]
+
+
+async def _copies_unsigned(probes: Probes, source: str) -> bool:
+    """Whether a sender can make the store copy another object, whatever his URL is bound to."""
+    if not isinstance(probes.space.store, S3Store):
+        return False
+    signed = await probes.store.sign_put(probes.key("unsigned"), probes.now(), _LASTING, Bound(create_only=True))
+    headers = {**signed.headers, "x-amz-copy-source": f"/{probes.space.store.bucket}/{source}"}
+    return (await probes.send("PUT", Signed(signed.url, headers), b"")).good
 
 
 async def _holds(probes: Probes, trial: _Trial) -> bool:

@@ -46,6 +46,8 @@ class SigningSuite(StoreSuite):
     """Which of `capabilities.binds` the server insists on; None: all."""
     part_urls_outlive_uploads = False
     """A part's URL still writes when its upload is over. What it wrote is invisible, found again and removed."""
+    refuses_unsigned_copies = True
+    """A sender cannot add a header that makes the store copy another object. Where he can, no bond holds."""
     hostile_keys: Sequence[str] = ()
 
     @pytest.fixture
@@ -272,6 +274,19 @@ class SigningSuite(StoreSuite):
             if self.insists(answer, "create_only"):
                 assert answer.status in {409, 412}
                 assert await content_of(store, "d/k", if_match=first.etag) == b"first"
+
+    async def test_a_copy_that_nobody_signed_is_refused(self, store: BlobStore, http: HTTP, now: datetime) -> None:
+        await put(store, "d/other", b"other")
+        signed = await _bound(store, now, "create_only")
+        path = urlsplit(signed.url).path.replace("d/k", "d/other")
+        for name in ("x-amz-copy-source", "x-goog-copy-source"):
+            answer = await http("PUT", signed.url, {**signed.headers, name: path}, b"mine")
+            found = None if await store.head("d/k") is None else await content_of(store, "d/k")
+            if self.refuses_unsigned_copies:
+                assert (answer.status >= 400 and found is None) or found == b"mine"
+                continue
+            assert found == b"other", "the server refuses it now: refuses_unsigned_copies has to go"
+            return
 
     # -- parts
 

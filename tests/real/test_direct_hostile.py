@@ -1,0 +1,94 @@
+"""Holders of URLs who send other than they should: no object is lost, changed or hidden by it, no key is blocked."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from stores import KINDS, prism_on, real_store
+
+from prism.testing.plain_http import PlainHTTP
+from prism.testing.running import Running
+
+GOOD, EVIL = b"good bytes", b"evil bytes"
+HTTP = PlainHTTP()
+
+
+class World:
+    """A Prism with one namespace over a real store."""
+
+    def __init__(self, running: Running, api: httpx.AsyncClient, kind: str, bucket: str) -> None:
+        self.running = running
+        self.api = api
+        self.kind = kind
+        self.bucket = bucket
+
+    async def declare(self, key: str, **fields: Any) -> Any:
+        answer = await self.api.post("/v1/uploads", json={"namespace": "things", "key": key, **fields})
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    async def presign(self, key: str, method: str = "PUT") -> Any:
+        answer = await self.api.post("/v1/namespaces/things/presign", json={"key": key, "method": method})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def send(self, signed: Any, content: bytes, **headers: str) -> int:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return (await HTTP("PUT", signed["url"], {**signed["headers"], **named}, content)).status
+
+    async def complete(self, ticket: Any) -> httpx.Response:
+        return await self.api.post(f"/v1/uploads/{ticket['upload_id']}/complete")
+
+    async def get(self, key: str) -> httpx.Response:
+        return await self.api.get(f"/v1/namespaces/things/objects/{key}")
+
+    async def put(self, key: str, content: bytes) -> int:
+        return (await self.api.put(f"/v1/namespaces/things/objects/{key}", content=content)).status_code
+
+    async def keys(self) -> list[str]:
+        answer = await self.api.get("/v1/namespaces/things/objects")
+        assert answer.status_code == 200, answer.text
+        return [one["key"] for one in answer.json()["objects"]]
+
+    async def physical(self, key: str) -> str:
+        """Where an object's bytes lie, as the path of a URL that reads them shows to whoever has one."""
+        return httpx.URL((await self.presign(key, "GET"))["url"]).path
+
+
+@pytest.fixture(params=KINDS)
+async def world(request: Any, tmp_path: Path) -> AsyncIterator[World]:
+    async with (
+        real_store(request.param) as store,
+        prism_on({"things": store}, tmp_path) as running,
+        httpx.AsyncClient(base_url=running.http, timeout=60) as api,
+    ):
+        yield World(running, api, request.param, store.bucket)
+
+
+async def test_no_header_that_was_not_signed_changes_an_object(world: World) -> None:
+    """MinIO copies by a header that no signature covers."""
+    await world.put("evil", EVIL)
+    source = await world.physical("evil")
+    sha256 = hashlib.sha256(GOOD).hexdigest()
+    ticket = await world.declare("done", size_bytes=len(GOOD), checksum_sha256=sha256)
+    assert await world.send(ticket, GOOD) in {200, 201}
+    assert (await world.complete(ticket)).status_code == 200
+    await world.send(ticket, GOOD, x_amz_copy_source=source)
+    assert (await world.get("done")).content == GOOD
+
+
+async def test_no_header_that_was_not_signed_passes_by_the_checksum(world: World) -> None:
+    await world.put("evil", EVIL)
+    source = await world.physical("evil")
+    sha256 = hashlib.sha256(GOOD).hexdigest()
+    ticket = await world.declare("new", size_bytes=len(GOOD), checksum_sha256=sha256)
+    await world.send(ticket, GOOD, x_amz_copy_source=source)
+    answer = await world.complete(ticket)
+    if answer.status_code == 200:
+        assert (await world.get("new")).content == GOOD
+    else:
+        assert answer.status_code in {400, 503}
+        assert (await world.get("new")).status_code == 404
