@@ -40,6 +40,7 @@ PACKAGES = (
     Package("azurite", ways.npm, "azurite", "3.35.0", "node_modules/.bin/azurite-blob"),
     Package("postgres", ways.wheel, "pgserver", "0.1.4", "server"),
     Package("kafka", ways.maven, "org.apache.kafka:kafka_2.13", "4.1.0", "jars"),
+    Package("chromium", ways.system, "chromium", "system", "chromium"),
 )
 
 

@@ -69,11 +69,22 @@ def system_postgres() -> Path:
     raise FetchError("PostgreSQL: neither the wheel pgserver nor Debian's package postgresql could be installed")
 
 
+def system(folder: Path, source: str, version: str) -> None:
+    """A program of Debian's, as the machine has it, installed if need be and only linked here."""
+    if not shutil.which(source):
+        install([source])
+    found = shutil.which(source)
+    if found is None:
+        raise FetchError(f"{source} (Debian's name) is needed on PATH")
+    (folder / source).symlink_to(found)
+
+
 TOOLS: dict[Callable[..., None], tuple[tuple[str, ...], tuple[str, ...]]] = {
     go: (("go",), ("golang-go",)),
     npm: (("node", "npm"), ("nodejs", "npm")),
     maven: (("java", "mvn"), ("openjdk-17-jre-headless", "maven")),
     wheel: ((), ()),
+    system: ((), ()),
 }
 """What a way calls, and Debian's packages that bring it."""
 
