@@ -138,7 +138,7 @@ async def open_app(
                 )
             )
         if claims:
-            opened = [await stack.enter_async_context(claimed(space, deployment)) for space in opened]
+            opened = await stack.enter_async_context(claimed(opened, deployment))
         await stack.enter_async_context(_living(Life(meta, new_id, now), tasks, config.server.shutdown_seconds))
         yield _compose(config, Namespaces(opened), meta, bus, deployment, registry, sink, now, new_request_id)
 

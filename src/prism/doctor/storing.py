@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from ..blob.driver import AlreadyExists, EtagMismatch, WriteOptions
+from ..blob.bucket_notes import deletes_itself, keeps_deleted
+from ..blob.driver import AlreadyExists, BucketSettings, EtagMismatch, WriteOptions
 from ..config import RemoteStore
 from ..errors import ErrorCode, PrismError
 from ..model import ByteRange
@@ -170,29 +171,21 @@ async def bucket(probes: Probes) -> list[Finding]:
     if not isinstance(probes.space.store, RemoteStore):
         return []
     settings = await probes.store.settings()
-    notes = []
-    if settings.versioning:
-        notes.append(("the bucket keeps versions of its own, so deletions free nothing", "switch its versioning off"))
-    if settings.object_lock:
-        notes.append(("the bucket locks objects, so deletions may fail", "use a bucket without object lock"))
-    if settings.soft_delete_seconds:
-        days = settings.soft_delete_seconds / 86400
-        notes.append((f"deleted bytes are kept and charged for {days:g} days", "switch soft delete off"))
-    findings = [Finding(check="versioning", outcome=Outcome.NOTE, said=said, advice=tip) for said, tip in notes]
+    notes = keeps_deleted(settings)
+    findings = [Finding(check="versioning", outcome=Outcome.NOTE, said=n.said, advice=n.advice) for n in notes]
     if not notes:
         known = settings.versioning is not None
         findings += _ok("versioning", "off") if known else [_unknown("versioning")]
-    return [*findings, *_lifecycle(settings.expires_objects, settings.aborts_uploads_days)]
+    return [*findings, *_lifecycle(settings)]
 
 
-def _lifecycle(expires: bool | None, aborts: int | None) -> list[Finding]:
-    if expires:
-        said = "a rule of the bucket deletes or moves objects by itself"
-        advice = "remove it: Prism expires objects to the second, and must not find bytes gone"
-        return _failed("lifecycle", said, advice)
-    if expires is None:
+def _lifecycle(settings: BucketSettings) -> list[Finding]:
+    for note in deletes_itself(settings):
+        return _failed("lifecycle", note.said, note.advice)
+    if settings.expires_objects is None:
         return [_unknown("lifecycle")]
-    aborting = f"; incomplete uploads are aborted after {aborts} days" if aborts else ""
+    days = settings.aborts_uploads_days
+    aborting = f"; incomplete uploads are aborted after {days} days" if days else ""
     return _ok("lifecycle", f"no rule deletes objects{aborting}")
 
 
