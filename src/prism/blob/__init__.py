@@ -45,8 +45,7 @@ from .driver import (
     WriteOptions,
 )
 from .found import Abilities, Found
-from .guarded import Guarded
-from .layers import Limit, Observe, Retry, StoreMetrics, Timeout
+from .layers import Guarded, Limit, Observe, Retry, StoreMetrics, Timeout
 
 __all__ = ["BlobStore", "Driver", "StoreMetrics", "check_physical", "mapped", "open_blob"]
 
