@@ -9,13 +9,14 @@ import pytest
 
 from prism.abilities import recall, record
 from prism.blob import BlobStore
-from prism.blob.driver import BucketSettings, Driver, Signed, Stored, WriteOptions
-from prism.blob.found import Abilities, Found
+from prism.blob.driver import BucketSettings, Capabilities, Driver, Signed, Stored, WriteOptions
+from prism.blob.found import Abilities
 from prism.blob.memory import MemoryDriver
 from prism.config import NamespaceConfig, S3Store, load
 from prism.doctor import Answer, Diagnosis, Outcome, Probes, examine_store
 from prism.identifiers import version_ids
 from prism.meta import open_meta
+from prism.model import Bindable
 from prism.testing.faulty_blob import Fault, FaultyBlob
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -74,13 +75,18 @@ async def test_a_store_that_can_everything(space: NamespaceConfig) -> None:
     assert await left(store) == []
 
 
+class Boasting(FaultyBlob):
+    """A driver that declares more than its server holds URLs to."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        declared: frozenset[Bindable] = frozenset({"content_type", "create_only", "sha256", "size"})
+        return msgspec.structs.replace(super().capabilities, binds=declared)
+
+
 async def test_a_store_that_binds_less_than_it_is_said_to(space: NamespaceConfig) -> None:
     store = MemoryDriver(clock, signs=True, binds=frozenset({"content_type", "size"}))
-    boasting = Found(store, Abilities(
-        conditional_put=True, conditional_delete=True, copy=True, multipart=True, sign=True,
-        binds=("content_type", "create_only", "sha256", "size"),
-    ))  # fmt: skip
-    diagnosis = await diagnosed(space, store, boasting)
+    diagnosis = await diagnosed(space, store, Boasting(store))
     assert diagnosis.abilities is not None
     assert diagnosis.abilities.binds == ("content_type", "size")
     bound = next(finding for finding in diagnosis.findings if finding.check == "bound PUT")

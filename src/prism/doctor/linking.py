@@ -118,9 +118,11 @@ async def _copies_unsigned(probes: Probes, source: str) -> bool:
     """Whether a sender can make the store copy another object, whatever his URL is bound to."""
     if not isinstance(probes.space.store, S3Store):
         return False
-    signed = await probes.store.sign_put(probes.key("unsigned"), probes.now(), _LASTING, Bound(create_only=True))
+    key = probes.key("unsigned")
+    signed = await probes.store.sign_put(key, probes.now(), _LASTING, Bound(create_only=True))
     headers = {**signed.headers, "x-amz-copy-source": f"/{probes.space.store.bucket}/{source}"}
-    return (await probes.send("PUT", Signed(signed.url, headers), b"")).good
+    answer = await probes.send("PUT", Signed(signed.url, headers), b"")
+    return answer.good and await probes.read(key) == _RIGHT
 
 
 async def _holds(probes: Probes, trial: _Trial) -> bool:
