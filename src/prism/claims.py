@@ -106,6 +106,7 @@ class _Claim:
         """A store without a marker whose bytes the catalog does not know: catalog and marker were lost, or it is
         another's. Claimed, its bytes would be taken for garbage."""
         space = self._space
+        await space.store.now()  # what answers tells what it is, and a driver may know it
         if await space.store.head(space.layout.owner) is None and await holds_unknown(space):
             what = "its store holds blobs that this catalog does not know; restore its catalog, or name another place"
             raise PrismError(ErrorCode.PERMISSION_DENIED, what)

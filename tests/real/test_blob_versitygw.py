@@ -40,7 +40,9 @@ class TestVersitygw(BlobSuite, MultipartSuite, SigningSuite):
     @pytest.fixture
     async def driver(self, bucket: S3Store) -> Driver:
         """As Prism uses it: while a neighbour's deletion removes a folder, the gateway refuses a put for a moment."""
-        return Retry(await open_s3(bucket, keeps_conditional_deletes=True, keeps_bonds=True))
+        driver = await open_s3(bucket, keeps_conditional_deletes=True)
+        await driver.now()
+        return Retry(driver)
 
     @pytest.fixture
     def http(self) -> HTTP:

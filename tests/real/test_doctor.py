@@ -16,7 +16,7 @@ from prism.identifiers import utc_now, version_ids
 ALL_BONDS = {"content_type", "crc32c", "create_only", "md5", "metadata", "sha256", "size"}
 TRUTH = {
     # what each server was seen to do: conditional delete, bonds of a URL, pages of any origin
-    "minio": (False, set(), True),
+    "minio": (False, ALL_BONDS, True),
     "versitygw": (True, ALL_BONDS, False),
     "gcs": (True, ALL_BONDS - {"sha256"}, False),
     "azure": (True, set(), False),

@@ -354,7 +354,8 @@ def _settings(found: Service) -> S3Store:
 )
 async def test_what_is_declared(endpoint: str, trusted: bool) -> None:
     """The suites leave out what is not declared, so that has to be said somewhere. Amazon alone is taken to honour
-    If-Match on a deletion, which MinIO ignores, and to refuse headers that a URL's signature does not cover."""
+    If-Match on a deletion, which MinIO ignores; others are not taken to keep a URL's bonds before they said who they
+    are."""
     facts = frozenset({"create_only", "size", "content_type", "metadata", "sha256", "crc32c", "md5"})
     driver = await open_s3(S3Store(bucket="bucket", endpoint=endpoint, path_style=True, request_seconds=20))
     assert driver.capabilities == Capabilities(
@@ -386,6 +387,16 @@ async def test_only_a_server_that_honours_it_is_asked_to_spare_bytes(name: Any) 
             pass
         assert spared == (name == "versitygw")
         assert [entry.key for entry in await driver.list("", "", 10)] == (["k"] if spared else [])
+        await driver.close()
+
+
+@pytest.mark.parametrize("name", ["minio", "versitygw"])
+async def test_a_server_that_said_who_it_is_is_taken_to_keep_bonds(name: Any) -> None:
+    async with new_bucket(service(name)) as config:
+        driver = await open_s3(config)
+        assert driver.capabilities.binds == frozenset()
+        await driver.now()
+        assert driver.capabilities.binds == driver.capabilities.may_bind
         await driver.close()
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import msgspec
 from obstore.store import S3Store as Bucket
 
 from ..config import S3Store
@@ -54,20 +55,15 @@ _NO_NAMES = frozenset({"XMinioInvalidObjectName", "XMinioInvalidResourceName"}) 
 _ODD = re.compile(r"[\x00-\x1f\x7f]|\A/|/\Z|//|(?:\A|/)\.{1,2}(?:/|\Z)")
 
 
-async def open_s3(
-    store: S3Store, *, keeps_conditional_deletes: bool | None = None, keeps_bonds: bool | None = None
-) -> "S3Driver":
+async def open_s3(store: S3Store, *, keeps_conditional_deletes: bool | None = None) -> "S3Driver":
     """The driver for this bucket; no request is made.
 
     `keeps_conditional_deletes`: whether the server honours If-Match on a deletion; unless said, only Amazon is taken
-    to: others ignore it, and delete what should be spared. `keeps_bonds`: whether it refuses headers of its own that a
-    URL's signature does not cover; unless said, only Amazon is taken to: with MinIO, whoever adds `x-amz-copy-source`
-    to a PUT by URL copies another object of the bucket over the key, past everything that the URL was bound to.
+    to: others ignore it, and delete what should be spared.
     """
     trusted = s3_signing.is_amazon(store)
     kept = trusted if keeps_conditional_deletes is None else keeps_conditional_deletes
-    bound = trusted if keeps_bonds is None else keeps_bonds
-    return S3Driver(store, conditional_delete=kept, conditional_copy=trusted, bonds=bound)
+    return S3Driver(store, conditional_delete=kept, conditional_copy=trusted)
 
 
 class S3Driver:
@@ -79,13 +75,14 @@ class S3Driver:
         *,
         conditional_delete: bool,
         conditional_copy: bool,
-        bonds: bool = False,
         copy_in_parts_bytes: int = COPY_IN_PARTS_BYTES,
     ) -> None:
         self._store = store
         self._name = store.bucket
         self._conditional_copy = conditional_copy
-        self._capabilities = _capabilities(store, conditional_delete, bonds)
+        self._binding = _capabilities(store, conditional_delete)
+        self._loose = msgspec.structs.replace(self._binding, binds=frozenset())
+        self._trusted = s3_signing.is_amazon(store)
         credentials = credentials_of(store)
         self._bucket = _bucket(store, credentials)
         self._requests = Requests(store, credentials)
@@ -95,8 +92,11 @@ class S3Driver:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What every S3 does, and what this one is known to do."""
-        return self._capabilities
+        """What every S3 does, and what this one is known to do. What a URL is bound to holds only where nobody passes
+        it by with a header that he adds: at Amazon, and at the servers that are known here, once an answer told which
+        one this is."""
+        known = self._trusted or self._requests.server in s3_signing.KEEP_BONDS
+        return self._binding if known else self._loose
 
     # -- bytes
 
@@ -220,8 +220,7 @@ class S3Driver:
     async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
         """A PUT that insists on all of `bound`."""
         headers = s3_signing.signed_put(self._store, bound)
-        keys = await self._requests.keys()
-        return s3_signing.sign(self._store, keys, "PUT", key, now, lasting_seconds, headers=headers)
+        return await self._signed_put(key, now, lasting_seconds, {}, headers)
 
     async def sign_part(
         self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
@@ -229,8 +228,17 @@ class S3Driver:
         """A PUT of one part."""
         headers = {} if size_bytes is None else {"content-length": str(size_bytes)}
         query = {"partNumber": str(number), "uploadId": upload}
+        return await self._signed_put(key, now, lasting_seconds, query, headers)
+
+    async def _signed_put(
+        self, key: str, now: datetime, lasting_seconds: int, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Signed:
         keys = await self._requests.keys()
-        return s3_signing.sign(self._store, keys, "PUT", key, now, lasting_seconds, query=query, headers=headers)
+        copies = self._requests.server in s3_signing.COPIES_UNSIGNED
+        hidden = s3_signing.NO_COPY if copies else {}
+        return s3_signing.sign(
+            self._store, keys, "PUT", key, now, lasting_seconds, query=query, headers=headers, hidden=hidden
+        )
 
     # -- objects in parts
 
@@ -307,10 +315,10 @@ class _OddBody:
 _STATUS = {"AccessDenied": 403, "InternalError": 500, "SlowDown": 503, "ServiceUnavailable": 503}
 
 
-def _capabilities(store: S3Store, conditional_delete: bool, bonds: bool) -> Capabilities:
+def _capabilities(store: S3Store, conditional_delete: bool) -> Capabilities:
     return Capabilities(
         sign=True,
-        binds=_BINDS if bonds else frozenset(),
+        binds=_BINDS,
         may_bind=_BINDS,
         multipart=True,
         smallest_part_bytes=SMALLEST_PART_BYTES,

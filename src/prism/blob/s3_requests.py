@@ -39,6 +39,8 @@ class Requests:
         self._threads = Threads(min(store.max_connections, _MOST_THREADS), "prism-s3")
         self._lock = threading.Lock()
         self._client: Any = None
+        self.server = ""
+        """What the server last called itself, once it was asked anything."""
 
     async def ask(self, operation: str, own_meaning: frozenset[str] = frozenset(), /, **parameters: Any) -> Any:
         """Send one request to the bucket; its answer as botocore gives it."""
@@ -60,9 +62,12 @@ class Requests:
 
     def _send(self, operation: str, own_meaning: frozenset[str], parameters: dict[str, Any]) -> Any:
         try:
-            return getattr(self._ready(), operation)(Bucket=self._store.bucket, **parameters)
+            answer = getattr(self._ready(), operation)(Bucket=self._store.bucket, **parameters)
         except Exception as error:  # noqa: BLE001 - told apart by class; what is unknown goes on as it is
             failure = error
+        else:
+            self.server = answer["ResponseMetadata"]["HTTPHeaders"].get("server", "")
+            return answer
         raise self._failure(failure, own_meaning)
 
     def _read(self, body: Any, size_bytes: int) -> bytes:

@@ -12,8 +12,26 @@ from .s3_credentials import Keys
 from .s3_uploads import tagging
 from .sigv4 import Credential, presign
 
-__all__ = ["METADATA_BYTES", "METADATA_OVERHEAD", "bucket_url", "encryption_headers", "is_amazon", "sign", "signed_put"]
+__all__ = [
+    "COPIES_UNSIGNED",
+    "KEEP_BONDS",
+    "METADATA_BYTES",
+    "METADATA_OVERHEAD",
+    "NO_COPY",
+    "bucket_url",
+    "encryption_headers",
+    "is_amazon",
+    "sign",
+    "signed_put",
+]
 
+COPIES_UNSIGNED = frozenset({"MinIO"})
+"""Servers that take an `x-amz-copy-source` which a URL's signature does not cover: whoever holds an upload URL could
+copy any object of the bucket to its key, past all that the URL is bound to. Other `x-amz-` headers they refuse."""
+NO_COPY: Mapping[str, str] = {"x-amz-copy-source": "none"}
+"""Such a server looks for a signed header in the query where it was not sent. Signed so, the header cannot be added."""
+KEEP_BONDS = COPIES_UNSIGNED | {"VERSITYGW"}
+"""What servers call themselves that keep a URL's bonds; the Versity gateway refuses what was not signed."""
 METADATA_BYTES = 2048
 """User metadata of an object, names and values together
 (docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html)."""
@@ -49,10 +67,11 @@ def sign(
     *,
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    hidden: Mapping[str, str] | None = None,
 ) -> Signed:
-    """A URL for one key. It names the host that clients see."""
+    """A URL for one key. It names the host that clients see. `hidden` are headers that are bound, and not sent."""
     server, root = bucket_url(store, store.public_endpoint or store.endpoint)
-    asked = dict(query or {})
+    asked = {**(query or {}), **(hidden or {})}
     if keys.token is not None:
         asked["X-Amz-Security-Token"] = keys.token
     url = presign(
@@ -61,7 +80,7 @@ def sign(
         server,
         f"{root}/{key}",
         query=asked,
-        headers=headers or {},
+        headers={**(headers or {}), **(hidden or {})},
         expires_seconds=lasting_seconds,
         now=now,
     )
