@@ -16,8 +16,8 @@ from prism.blob.driver import WriteOptions
 from prism.bus import Message
 from prism.catalog import uploads
 from prism.failpoints import arm_from
-from prism.workers.fsck import fsck
 from prism.holding import new_promise
+from prism.workers.fsck import fsck
 
 BIG = b"\x00\xffbig" * 100_000
 
