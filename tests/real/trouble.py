@@ -150,7 +150,8 @@ class World:
             report = await self.running.app.janitor.run_once()
             assert not report.failed, report
         found = self.running.app.namespaces.get(space)
-        stored = [entry.key for entry in await found.store.list("", "", 1000)]
+        prefix = found.layout.owner.removesuffix("~owner")
+        stored = [entry.key.removeprefix(prefix) for entry in await found.store.list(prefix, "", 1000)]
         assert sorted(key.rpartition("~")[0] for key in stored) == sorted(["", *await self.keys(space)]), stored
 
 
