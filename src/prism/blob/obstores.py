@@ -86,7 +86,8 @@ def answered(status: int, code: str, bucket: str, retry_after_seconds: float | N
     if code == "RequestTimeTooSkewed":
         return PrismError(ErrorCode.STORE_DOWN, "the store refuses Prism's clock: it is minutes off")
     if status in {401, 403} or code in _LOCKED_OUT:
-        what = f"check the credentials and their rights for the bucket {bucket!r}"
+        clock = "" if code else ", and this machine's clock"  # an answer to a HEAD has no body, and so no code
+        what = f"check the credentials and their rights for the bucket {bucket!r}{clock}"
         return PrismError(ErrorCode.STORE_DOWN, f"the store does not let Prism in: {what}", context={"cause": code})
     if status in {429, 503} or code in _BUSY:
         return Throttled(retry_after_seconds)
