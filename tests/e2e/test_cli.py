@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -185,6 +186,60 @@ def test_a_terminal_sees_progress_and_a_pipe_does_not(run, endpoint, tmp_path):
         assert process.wait(20) == 0
         assert process.stdout.read().startswith(b"large: 19.1 MiB")
     assert b"large" in seen
+    mine, theirs = pty.openpty()
+    command.append("--no-progress")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=env, cwd=tmp_path) as process:
+        os.close(theirs)
+        assert (_all(mine), process.wait(20)) == (b"", 0)
+
+
+def test_an_interrupted_put_goes_on_and_leaves_nothing(run, endpoint, tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(1_000_000))
+    os.truncate(tmp_path / "large", 160_000_000)
+    command = [
+        sys.executable,
+        "-m",
+        "prism",
+        "objectstore",
+        "put",
+        "user-uploads",
+        "killed",
+        "large",
+        "--parallel",
+        "1",
+    ]
+    with subprocess.Popen(command, env=environment(endpoint), cwd=tmp_path, stderr=subprocess.PIPE) as process:
+        noted = until(lambda: next(iter(tmp_path.glob(".large.*.prism-upload")), None), "a state file")
+        until(lambda: noted.read_bytes().count(b"crc32c") >= 1, "a part that is there")
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(20), process.stderr.read()) == (130, b"")
+    assert run("put", "user-uploads", "killed", "large").stderr == b""
+    assert not noted.exists()
+    run("get", "user-uploads", "killed", "back", "--parallel", "2", "--no-resume")
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "large").read_bytes()
+
+
+def test_a_pipe_is_stored_as_it_comes(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(b"through a pipe"))
+    writer.start()
+    run("put", "user-uploads", "piped", "pipe")
+    writer.join()
+    assert run("get", "user-uploads", "piped", "-").stdout == b"through a pipe"
+
+
+def test_without_a_way_to_the_store_files_go_through_prism(tmp_path):
+    (tmp_path / "in").write_bytes(b"content")
+    nowhere = {"PRISM_SERVER__S3__PUBLIC_URL": "http://127.0.0.1:9"}
+    with serving(tmp_path / "data", env=nowhere) as program:
+        told = {"PRISM_ENDPOINT": program.grpc}
+        for command in (("put", "user-uploads", "k", "in"), ("get", "user-uploads", "k", "out")):
+            ended = prism("objectstore", *command, env=told, cwd=tmp_path)
+            assert ended.returncode == 0
+            assert b"the store cannot be reached from here" in ended.stderr
+            assert b"127.0.0.1:9" not in ended.stderr
+        assert (tmp_path / "out").read_bytes() == b"content"
+        assert program.stop() == 0
 
 
 def _all(descriptor):

@@ -23,6 +23,10 @@ def test_all_three_servers_speak_tls(tmp_path):
         with PrismClient("user-uploads", endpoint=program.grpc, tls=True, ca_file=tmp_path / "cert.pem") as client:
             client.put_object("", "key", b"content")
             url = client.get_presigned_url("", "key")
+            (tmp_path / "in").write_bytes(b"a file")
+            client.upload_file("", "file", tmp_path / "in")
+            client.download_file("", "file", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == b"a file"
         assert url.startswith(program.s3)
         assert url.startswith("https://")
         assert httpx.get(url, verify=trust).content == b"content"

@@ -120,7 +120,7 @@ class Store:
             finally:
                 response.close()
         except httpx.HTTPError as error:
-            raise _broken(error) from None  # the cause carries the request, and so the URL
+            raise _broken(error, self.reached) from None  # the cause carries the request, and so the URL
         except httpx.StreamError:
             raise Unavailable("the connection to the store was closed") from None
 
@@ -184,8 +184,11 @@ def _seconds(text: str) -> float | None:
     return min(float(text), 60.0) if text.isdigit() else None
 
 
-def _broken(error: httpx.HTTPError) -> PrismError:
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | httpx.UnsupportedProtocol):
+def _broken(error: httpx.HTTPError, reached: bool) -> PrismError:
+    """StoreUnreachable only while nothing was ever reached; later it is an outage, which passes."""
+    if not reached and isinstance(
+        error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | httpx.UnsupportedProtocol
+    ):
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
