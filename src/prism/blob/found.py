@@ -30,14 +30,15 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
 
     def apply(self, driver: Driver) -> Capabilities:
         """The capabilities of this server, driven by `driver`."""
+        usual = driver.capabilities
         return msgspec.structs.replace(
-            driver.capabilities,
+            usual,
             conditional_put=self.conditional_put,
             conditional_delete=self.conditional_delete and isinstance(driver, ConditionalDeletePower),
             copy=self.copy and isinstance(driver, CopyPower),
             multipart=self.multipart and isinstance(driver, MultipartPower),
             sign=self.sign and isinstance(driver, SignPower),
-            binds=frozenset(self.binds),
+            binds=frozenset(self.binds) & (usual.binds | usual.may_bind),
         )
 
 
