@@ -28,7 +28,7 @@ from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
 from .keys import check_key
 from .meta import Txn, View
-from .metadata import check_metadata, from_store
+from .metadata import carried_metadata, carried_type
 from .namespaces import Namespace
 from .walking import Findings, WalkReport, root_of, unheard
 
@@ -195,8 +195,8 @@ class _Walk:
             size_bytes=info.size_bytes,
             etag=info.md5 or etag_of(version_id),
             store_etag=info.etag,
-            content_type=_content_type(foreign.key, info),
-            metadata=_metadata(info, self._space.limits.metadata_bytes),
+            content_type=carried_type(info.content_type, mimetypes.guess_type(foreign.key, strict=False)[0]),
+            metadata=carried_metadata(info.metadata, self._space.limits.metadata_bytes),
             modified_at=info.landed_at,
             generation=0,
             dead=now,
@@ -219,27 +219,3 @@ class _Walk:
 
     def _count(self, kind: str, key: str, size_bytes: int) -> None:
         self.report.kinds[kind].note(key, size_bytes, shown=kind not in _QUIET)
-
-
-def _content_type(key: str, info: BlobInfo) -> str:
-    """What the store says; else what the name suggests."""
-    for said in (info.content_type, mimetypes.guess_type(key, strict=False)[0]):
-        try:
-            check_metadata({}, said or "", 0)
-        except PrismError:
-            continue
-        if said:
-            return said
-    return "application/octet-stream"
-
-
-def _metadata(info: BlobInfo, limit_bytes: int) -> dict[str, str]:
-    """Of the metadata that others gave the object, what Prism's APIs can carry."""
-    kept: dict[str, str] = {}
-    for name, value in sorted(from_store(info.metadata).items()):
-        try:
-            check_metadata({**kept, name: value}, "", limit_bytes)
-        except PrismError:
-            continue
-        kept[name] = value
-    return kept

@@ -17,7 +17,7 @@ from .catalog.staging import pair_of, same
 from .digests import Digests, etag_of
 from .errors import ErrorCode, PrismError
 from .meta import Txn
-from .metadata import from_store
+from .metadata import carried_metadata, carried_type
 from .model import Declared
 from .namespaces import Namespace
 
@@ -33,6 +33,10 @@ class Unlike(msgspec.Struct, frozen=True):
 
 async def checked(space: Namespace, upload: PromiseRow, info: BlobInfo) -> Facts | Unlike | None:
     """The facts of what a HEAD found under an upload's key; None when it changed while it was read."""
+    if info.offline:
+        return Unlike(
+            ErrorCode.INVALID_ARGUMENT, "the bytes were sent to an archive tier, from which nothing is served"
+        )
     if upload.declared.size_bytes is not None and upload.declared.size_bytes != info.size_bytes:
         return Unlike(
             ErrorCode.SIZE_MISMATCH, f"{info.size_bytes} bytes came, {upload.declared.size_bytes} were declared"
@@ -41,14 +45,14 @@ async def checked(space: Namespace, upload: PromiseRow, info: BlobInfo) -> Facts
     if isinstance(left, Unlike):
         return left
     if left == Declared():
-        return facts_of(upload, info)
+        return facts_of(space, upload, info)
     if upload.unlike is not None and same(upload.unlike, pair_of(info.etag, info.landed_at)):
         return _other()
     name = ("check", space.name, upload.physical_key, info.etag, info.landed_at)
     read = await space.tasks.once(name, lambda: _read(space, upload, info, left))
     if read is None or isinstance(read, Unlike):
         return read
-    return msgspec.structs.replace(facts_of(upload, info), crc32c=read.crc32c)
+    return msgspec.structs.replace(facts_of(space, upload, info), crc32c=read.crc32c)
 
 
 def _told(upload: PromiseRow, info: BlobInfo) -> Declared | Unlike:
@@ -99,8 +103,9 @@ async def _note(space: Namespace, upload: PromiseRow, info: BlobInfo) -> None:
     await space.meta.transact(space.name, body)
 
 
-def facts_of(upload: PromiseRow, info: BlobInfo) -> Facts:
-    """What a HEAD tells about bytes that are as declared. Some stores date an object in parts by its first part; it
+def facts_of(space: Namespace, upload: PromiseRow, info: BlobInfo) -> Facts:
+    """What a HEAD tells about bytes that are as declared. Of type and metadata that the sender chose, what no API could
+    carry is left away. Some stores date an object in parts by its first part; it
     landed no earlier than its parts were sealed."""
     sealed = upload.sealed
     own = upload.way == "prism"
@@ -108,8 +113,8 @@ def facts_of(upload: PromiseRow, info: BlobInfo) -> Facts:
         size_bytes=info.size_bytes,
         etag=sealed.etag if sealed is not None else (None if own else info.md5) or etag_of(upload.version_id),
         store_etag=info.etag,
-        content_type=upload.content_type or info.content_type or "application/octet-stream",
-        metadata=upload.metadata or from_store(info.metadata),
+        content_type=upload.content_type or carried_type(info.content_type),
+        metadata=upload.metadata or carried_metadata(info.metadata, space.limits.metadata_bytes),
         crc32c=upload.declared.crc32c or info.crc32c,
         sha256=upload.declared.sha256 or info.sha256,
         landed_at=_landed_at(upload, info),

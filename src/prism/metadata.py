@@ -18,6 +18,8 @@ __all__ = [
     "TTL_FIELD",
     "TTL_TAG",
     "VERSION_FIELD",
+    "carried_metadata",
+    "carried_type",
     "check_metadata",
     "expires_of",
     "for_store",
@@ -65,6 +67,30 @@ def check_metadata(metadata: Mapping[str, str], content_type: str, limit_bytes: 
         )
     if content_type and (len(content_type) > 255 or not _CONTENT_TYPE.match(content_type)):
         raise PrismError(ErrorCode.INVALID_ARGUMENT, "a content type is at most 255 printable ASCII characters")
+
+
+def carried_type(*said: str | None) -> str:
+    """The first content type that every API can carry, of those that others said of an object."""
+    for content_type in said:
+        try:
+            check_metadata({}, content_type or "", 0)
+        except PrismError:
+            continue
+        if content_type:
+            return content_type
+    return "application/octet-stream"
+
+
+def carried_metadata(metadata: Mapping[str, str], limit_bytes: int) -> Mapping[str, str]:
+    """Of what a store keeps beside the bytes (others may have written it) the user metadata that every API can carry."""
+    kept: dict[str, str] = {}
+    for name, value in sorted(from_store(metadata).items()):
+        try:
+            check_metadata({**kept, name: value}, "", limit_bytes)
+        except PrismError:
+            continue
+        kept[name] = value
+    return kept
 
 
 def for_store(

@@ -27,7 +27,7 @@ from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
 from .identifiers import origin_of
 from .meta import Txn, View
-from .metadata import CRC32C_FIELD, ETAG_FIELD, expires_of, from_store, ttl_of
+from .metadata import CRC32C_FIELD, ETAG_FIELD, carried_metadata, carried_type, expires_of, ttl_of
 from .namespaces import Namespace
 from .uploads import LONGEST
 from .walking import Findings, WalkReport, root_of, stray_of, unheard
@@ -39,6 +39,7 @@ KINDS = ("objects", "versions", "expired", "reappeared", "older", "known", "garb
 the objects that were deleted after their bytes landed, as far as the audit record tells; `older` is content that a
 later one overtook: it stays where it lies, without a row; `known` has a row, `garbage` had one; `nameless` is a long
 key whose metadata does not say it; `staging` and `foreign` are not objects of Prism's."""
+_MOST_METADATA_BYTES = 65_536
 _LISTED = frozenset({"reappeared", "older", "nameless", "foreign"})
 _PAGE = 1000
 _HEADS = 32
@@ -222,8 +223,8 @@ class _Walk:
             size_bytes=info.size_bytes,
             etag=info.metadata.get(ETAG_FIELD) or info.md5 or etag_of(stray.version_id),
             store_etag=info.etag,
-            content_type=info.content_type or "application/octet-stream",
-            metadata=from_store(info.metadata),
+            content_type=carried_type(info.content_type),
+            metadata=carried_metadata(info.metadata, _MOST_METADATA_BYTES),
             modified_at=info.landed_at,
             generation=0,
             dead=now + LONGEST + rules.clock_skew + rules.max_transfer + rules.late_write,

@@ -47,7 +47,17 @@ from .driver import (
     Stored,
     WriteOptions,
 )
-from .obstores import CLIENT_TIMEOUT, NO_RETRIES, Cut, linger, open_read, plain_metadata, put_whole, unquoted
+from .obstores import (
+    CLIENT_TIMEOUT,
+    NO_RETRIES,
+    Cut,
+    OddHeaders,
+    linger,
+    open_read,
+    plain_metadata,
+    put_whole,
+    unquoted,
+)
 
 __all__ = ["AzureDriver", "open_azure"]
 
@@ -136,17 +146,22 @@ class AzureDriver:
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         """Open the bytes."""
         if is_foreign(key) or is_nowhere(key):
-            info = await self.head(key)
-            if if_match not in {None, info.etag}:
-                raise EtagMismatch(key)
-            return open_foreign(self._requests, key, info, byte_range)
+            return await self._get_foreign(key, byte_range, if_match)
         try:
             opened = await open_read(self._container, self._bucket, key, byte_range, if_match)
         except EtagMismatch:
             await self.head(key)  # an absent key does not match either
             raise
+        except OddHeaders:
+            return await self._get_foreign(key, byte_range, if_match)
         named = msgspec.structs.replace(opened.info, metadata=metadata_of(opened.info.metadata))
         return Opened(named, opened.body)
+
+    async def _get_foreign(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
+        info = await self.head(key)
+        if if_match not in {None, info.etag}:
+            raise EtagMismatch(key)
+        return open_foreign(self._requests, key, info, byte_range)
 
     async def head(self, key: str) -> BlobInfo:
         """What the store says of the key. A copy that is not whole is nothing yet."""
@@ -161,6 +176,7 @@ class AzureDriver:
             landed_at=found.last_modified.astimezone(UTC),
             content_type=found.content_settings.content_type or "",
             metadata=metadata_of(plain_metadata(found.metadata)),
+            offline=str(found.blob_tier) == "Archive",
         )
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:

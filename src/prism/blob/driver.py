@@ -155,6 +155,8 @@ class BlobInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Likewise, hex."""
     md5: str | None = None
     """Likewise, hex."""
+    offline: bool = False
+    """The bytes lie in a tier from which nothing can be read or copied (others may send theirs there)."""
 
 
 class BlobEntry(msgspec.Struct, frozen=True):

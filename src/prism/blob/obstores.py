@@ -32,6 +32,7 @@ __all__ = [
     "CLIENT_TIMEOUT",
     "NO_RETRIES",
     "Cut",
+    "OddHeaders",
     "answered",
     "asked",
     "fitted",
@@ -54,6 +55,7 @@ NO_RETRIES: Any = {
 """obstore repeats nothing: the layers do, and they know what may be repeated."""
 CLIENT_TIMEOUT = timedelta(days=1)
 """obstore's own deadline counts whole transfers; the `Timeout` layer bounds every step instead."""
+_ODD_HEADER = "header contained non UTF-8 characters"
 _CHUNK_BYTES = 2**20
 _FETCH_BYTES = 2**19
 _SHORT_BYTES = 2**16
@@ -75,6 +77,10 @@ _ATTRIBUTES = frozenset(
 
 
 # -- errors
+
+
+class OddHeaders(Exception):
+    """The object is there, but obstore cannot read what was said of it when it was sent: ask in another way."""
 
 
 def answered(status: int, code: str, bucket: str, retry_after_seconds: float | None = None) -> Exception:
@@ -118,6 +124,8 @@ def translated(error: Exception, bucket: str) -> Exception:
             return answered(403, code, bucket)
     if status := _STATUS.search(text):
         return answered(int(status[1]), code, bucket)
+    if _ODD_HEADER in text:
+        return OddHeaders()
     kind = _KIND.search(text)
     if kind and kind[1] == "Timeout":
         return TimeoutError("the store does not answer in time")

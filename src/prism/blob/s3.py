@@ -117,10 +117,16 @@ class S3Driver:
         if _ODD.search(key):
             return await self._get_odd(key, byte_range, if_match)
         await self._requests.keys()
-        return await obstores.open_read(self._bucket, self._name, key, byte_range, if_match)
+        try:
+            return await obstores.open_read(self._bucket, self._name, key, byte_range, if_match)
+        except obstores.OddHeaders:
+            return await self._get_plainly(key, byte_range, if_match)
 
     async def _get_odd(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         await self._find_odd(key)
+        return await self._get_plainly(key, byte_range, if_match)
+
+    async def _get_plainly(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         asked: dict[str, Any] = {"Key": key}
         if if_match is not None:
             asked["IfMatch"] = obstores.quoted(if_match)
@@ -142,7 +148,10 @@ class S3Driver:
             await self._find_odd(key)
             return _info(await self._requests.ask("head_object", Key=key))
         await self._requests.keys()
-        return await obstores.head(self._bucket, self._name, key)
+        try:
+            return await obstores.head(self._bucket, self._name, key)
+        except obstores.OddHeaders:
+            return _info(await self._requests.ask("head_object", Key=key))
 
     async def now(self) -> datetime:
         """The store's clock, from its answer about the bucket; it shows whole seconds."""
@@ -295,7 +304,7 @@ class S3Driver:
 
 
 class _OddBody:
-    """A read of a key that obstore refuses to name."""
+    """A read of a key that obstore refuses to name, or of one whose headers it cannot read."""
 
     def __init__(self, requests: Requests, body: Any) -> None:
         self._requests = requests
