@@ -82,7 +82,7 @@ def carried_type(*said: str | None) -> str:
 
 
 def carried_metadata(metadata: Mapping[str, str], limit_bytes: int) -> Mapping[str, str]:
-    """Of what a store keeps beside the bytes (others may have written it) the user metadata that every API can carry."""
+    """Of what a store keeps beside the bytes (others may have written it) the metadata that every API can carry."""
     kept: dict[str, str] = {}
     for name, value in sorted(from_store(metadata).items()):
         try:
