@@ -388,6 +388,35 @@ async def test_calls_beyond_the_limit_wait_and_then_are_refused(faulty: FaultyBl
     await asyncio.gather(*(store.head("k") for _ in range(10)))
 
 
+async def test_only_so_many_wait_for_a_silent_store(faulty: FaultyBlob) -> None:
+    store = BlobStore(Limit(faulty, concurrent=1, wait_seconds=5, waiting=2))
+    await put(store, "k", WHOLE)
+    faulty.inject("head", Fault.HANG)
+    calls = [asyncio.ensure_future(store.head("k")) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (await refused(asyncio.wait_for(store.head("k"), 1))).code is ErrorCode.STORE_DOWN
+    faulty.release()
+    await asyncio.gather(*calls)
+    assert await store.head("k") is not None
+
+
+async def test_what_is_held_for_repetitions_is_bounded_in_all(faulty: FaultyBlob, waits: Waits) -> None:
+    """Bodies beyond that are sent once; when others have gone, they are held again."""
+    store = BlobStore(Retry(faulty, sleep=waits, held_in_all_bytes=150))
+    faulty.inject("put", Fault.HANG, Fault.DOWN)
+    first = asyncio.ensure_future(put(store, "a", WHOLE))
+    await asyncio.sleep(0)
+    assert (await refused(put(store, "b", WHOLE))).code is ErrorCode.STORE_DOWN
+    assert waits.seconds == []
+    faulty.release()
+    await first
+    for fault in (Fault.DOWN, Fault.RESET):
+        faulty.inject("put", fault)
+        await put(store, f"c{fault}", WHOLE)
+    assert len(waits.seconds) == 2
+    assert await content_of(store, "a") == WHOLE
+
+
 async def test_a_failed_open_gives_its_slot_back(faulty: FaultyBlob) -> None:
     store = BlobStore(Limit(faulty, concurrent=1, wait_seconds=0.05))
     for _ in range(3):

@@ -14,19 +14,31 @@ T = TypeVar("T")
 
 
 class Limit(Layer):
-    """At most `concurrent` calls at a time, an open read counting until it is closed; waiting longer is `Throttled`."""
+    """At most `concurrent` calls at a time, an open read counting until it is closed; waiting longer is `Throttled`.
 
-    def __init__(self, driver: Driver, *, concurrent: int, wait_seconds: float = 10.0) -> None:
+    Only `waiting` may wait: the callers of a store that is silent must not fill the process, or those of other stores
+    would find no place in it.
+    """
+
+    def __init__(
+        self, driver: Driver, *, concurrent: int, wait_seconds: float = 10.0, waiting: int | None = None
+    ) -> None:
         super().__init__(driver)
         self._slots = asyncio.Semaphore(concurrent)
         self._wait_seconds = wait_seconds
+        self._places = max(64, 2 * concurrent) if waiting is None else waiting
 
     async def _enter(self) -> None:
+        if self._slots.locked() and not self._places:
+            raise Throttled
+        self._places -= 1
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await self._slots.acquire()
         except TimeoutError as error:
             raise Throttled from error
+        finally:
+            self._places += 1
 
     async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
         await self._enter()

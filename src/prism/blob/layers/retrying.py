@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -37,8 +38,9 @@ def is_transient(error: Exception) -> bool:
 class Retry(Layer):
     """Repeats calls that failed for a moment, a few times, after waits that grow and vary.
 
-    A body of up to `held_bytes` is held and sent again; a longer one is sent once. The gate is asked anew before each
-    attempt (no write starts after the writer's time), `observe` sees each piece once. `budget` retries may be under way
+    A body of up to `held_bytes` is held and sent again; a longer one is sent once, and so is one that comes while
+    `held_in_all_bytes` are held. The gate is asked anew before each attempt (no write starts after the writer's time),
+    `observe` sees each piece once. `budget` retries may be under way
     in a row without an answer in between; beyond that, calls fail at once, so that a store that is down is not stormed.
     """
 
@@ -51,6 +53,7 @@ class Retry(Layer):
         first_wait_seconds: float = 0.1,
         longest_wait_seconds: float = 2.0,
         held_bytes: int = 8 * 2**20,
+        held_in_all_bytes: int = 128 * 2**20,
         budget: int = 50,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -60,6 +63,7 @@ class Retry(Layer):
         self._first_wait = first_wait_seconds
         self._longest_wait = longest_wait_seconds
         self._held_bytes = held_bytes
+        self._room_bytes = held_in_all_bytes
         self._budget = self._left = budget
         self._sleep = sleep
 
@@ -96,30 +100,37 @@ class Retry(Layer):
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Hold a small body and send it as often as needed; pass a long one on."""
-        held, whole = await self._hold(chunks)
-        if not whole:
-            return await self._driver.put(key, _chained(held, chunks), options)
-        return await self._send(options, lambda asked: self._driver.put(key, _chained(held, None), asked))
+        async with self._holding(chunks) as (held, whole):
+            if not whole:
+                return await self._driver.put(key, _passed_on(held, chunks), options)
+            return await self._send(options, lambda asked: self._driver.put(key, _again(held), asked))
 
     async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
         """Likewise; a part that is sent twice is one part."""
-        held, whole = await self._hold(chunks)
-        if not whole:
-            return await self._parts.put_part(key, upload, number, _chained(held, chunks), size_bytes)
-        return await self._call(
-            "put_part", lambda: self._parts.put_part(key, upload, number, _chained(held, None), size_bytes)
-        )
+        async with self._holding(chunks) as (held, whole):
+            if not whole:
+                return await self._parts.put_part(key, upload, number, _passed_on(held, chunks), size_bytes)
+            return await self._call(
+                "put_part", lambda: self._parts.put_part(key, upload, number, _again(held), size_bytes)
+            )
 
-    async def _hold(self, chunks: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
-        """The body as far as it is held, and whether that is all of it."""
-        held: list[bytes] = []
-        size = 0
-        async for chunk in chunks:
-            held.append(chunk)
-            size += len(chunk)
-            if size > self._held_bytes:
-                return held, False
-        return held, True
+    @contextlib.asynccontextmanager
+    async def _holding(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[deque[bytes], bool]]:
+        """The body as far as it is held, and whether that is all of it; what is to be passed on takes no room."""
+        held: deque[bytes] = deque()
+        size, whole = 0, True
+        try:
+            async for chunk in chunks:
+                held.append(chunk)
+                size += len(chunk)
+                self._room_bytes -= len(chunk)
+                if size > self._held_bytes or self._room_bytes < 0:
+                    self._room_bytes += size
+                    size, whole = 0, False
+                    break
+            yield held, whole
+        finally:
+            self._room_bytes += size
 
     async def create_multipart(self, key: str, options: WriteOptions) -> str:
         """As a small put; a repetition may leave an open upload, which `open_multiparts` shows."""
@@ -197,9 +208,14 @@ class _Sending(Generic[T]):
         self.over = False
 
 
-async def _chained(held: Sequence[bytes], rest: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+async def _again(held: Iterable[bytes]) -> AsyncIterator[bytes]:
     for chunk in held:
         yield chunk
-    if rest is not None:
-        async for chunk in rest:
-            yield chunk
+
+
+async def _passed_on(held: deque[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Each piece is let go of as it is handed on."""
+    while held:
+        yield held.popleft()
+    async for chunk in rest:
+        yield chunk
