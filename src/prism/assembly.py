@@ -312,6 +312,7 @@ def _declaration(space: Namespace, upload: PromiseRow, pieces: Sequence[Piece], 
         if_match=chosen.precondition.if_match or upload.precondition.if_match,
         if_none_match=chosen.precondition.if_none_match or upload.precondition.if_none_match,
     )
+    direct.check_precondition(precondition)
     declared = Declared(size_bytes=size, sha256=now.sha256 or before.sha256, crc32c=crc32c, md5=now.md5 or before.md5)
     return msgspec.structs.replace(upload, declared=declared, precondition=precondition, held=held)
 

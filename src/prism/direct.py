@@ -26,13 +26,14 @@ from .holding import write_options
 from .lifecycle import lifetime_seconds
 from .meta import Txn, View
 from .metadata import check_metadata
-from .model import Bindable, Declared, PutOptions
+from .model import Bindable, Declared, Precondition, PutOptions
 from .namespaces import Namespace
 from .recognition import Outcome, look_at, settle_key
 
 __all__ = [
     "Standing",
     "begin_parts",
+    "check_precondition",
     "confirm",
     "declare",
     "give_up",
@@ -48,6 +49,8 @@ __all__ = [
 _ATTEMPTS = 8
 _SLOWEST_BYTES_PER_SECOND = 64 * 1024
 _SHORTEST_TRANSFER = timedelta(seconds=300)
+_MOST_ETAG_BYTES = 8192
+"""Of a precondition that stands in a promise: with all else that is ever noted there, it fits into a row."""
 _WHOLE = ("overwritten", "deleted", "expired", "superseded")
 """Why bytes are condemned that were an object once."""
 
@@ -149,6 +152,7 @@ def _wanted(
 ) -> PromiseRow:
     """A client's promise, not yet made."""
     check_metadata(options.metadata, options.content_type, space.limits.metadata_bytes)
+    check_precondition(options.precondition)
     size = options.declared.size_bytes
     if size is not None and size > space.largest_bytes:
         raise PrismError(ErrorCode.TOO_LARGE, f"an object here holds at most {space.largest_bytes} bytes")
@@ -179,6 +183,17 @@ def _wanted(
     held = tuple(name for name in said if name in able.binds and name not in aside)
     dead = until + space.rules.clock_skew + _longest_transfer(space, row, held) + space.rules.late_write
     return msgspec.structs.replace(row, held=held, dead=dead)
+
+
+def check_precondition(precondition: Precondition) -> None:
+    """INVALID_ARGUMENT for more etags than a promise can hold."""
+    size = sum(
+        len(etag.encode()) + len('"", ')
+        for etag in (*(precondition.if_match or ()), *(precondition.if_none_match or ()))
+    )
+    if size > _MOST_ETAG_BYTES:
+        what = f"the etags of if_match and if_none_match have {size} bytes as a list; {_MOST_ETAG_BYTES} are allowed"
+        raise PrismError(ErrorCode.INVALID_ARGUMENT, what)
 
 
 def _longest_transfer(space: Namespace, upload: PromiseRow, held: Sequence[Bindable]) -> timedelta:

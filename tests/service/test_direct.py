@@ -229,6 +229,19 @@ class TestURLs:
         await fails(ErrorCode.TOO_MANY_UPLOADS, prism.declare("k"))
         await fails(ErrorCode.TOO_MANY_UPLOADS, prism.presign("k"))
 
+    @pytest.mark.parametrize("etag", ["x" * 100, ""])
+    async def test_a_precondition_leaves_room_for_what_is_noted_later(
+        self, world: World, prism: Process, etag: str
+    ) -> None:
+        """A row that cannot grow any more would fail every read of its key."""
+        declared = Declared(size_bytes=5, sha256="0" * 64)
+        many = Precondition(if_match=(etag,) * 10_000)
+        await fails(ErrorCode.INVALID_ARGUMENT, prism.declare("k", declared=declared, precondition=many))
+        few = Precondition(if_none_match=(etag,) * 78)
+        _, url = await prism.declare("k", declared=declared, precondition=few)
+        await world.send(url, b"other")
+        await absent(prism)
+
 
 class TestStaging:
     """A URL that may write more than once never writes to bytes that are referenced."""
