@@ -131,7 +131,10 @@ def send(url: str, target: str, method: str, headers: dict[str, str], body: byte
             connection.putheader(name, value)
         connection.endheaders(body)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        try:
+            return answer.status, answer.read()
+        except ConnectionResetError:  # a refusal may end the connection under its own body
+            return answer.status, b""
     finally:
         connection.close()
 
