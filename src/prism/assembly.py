@@ -248,7 +248,10 @@ async def put_together(space: Namespace, upload: PromiseRow, chosen: Chosen) -> 
         if error.code is not ErrorCode.OBJECT_NOT_FOUND:
             raise
         return await _confirmed(space, upload)  # the store has put them together before
-    pieces = _choose(upload, there, chosen.parts)
+    try:
+        pieces = _choose(upload, there, chosen.parts)
+    except PrismError as unfit:
+        return await _overtaken(space, upload, unfit)
     for piece in pieces[:-1]:
         if piece.part.size_bytes < chosen.smallest_part_bytes:
             least = f"every part but the last has at least {chosen.smallest_part_bytes} bytes"
@@ -256,6 +259,20 @@ async def put_together(space: Namespace, upload: PromiseRow, chosen: Chosen) -> 
     wanted = _declaration(space, rows.begun(upload), pieces, chosen)
     etag = etag_of_parts(upload.version_id, [piece.etag for piece in pieces])
     return await space.tasks.to_end(_complete(space, upload, wanted, pieces, etag))
+
+
+async def _overtaken(space: Namespace, upload: PromiseRow, unfit: PrismError) -> ObjectRow:
+    """Parts are missing. While somebody else completes the upload, or gives it up, the store shows some of them: then
+    what became of it is the answer, else `unfit`."""
+    found = await find(space, upload.bucket, upload.key, upload.version_id)
+    if found is not None and found.sealed is None:
+        raise unfit
+    try:
+        return await _confirmed(space, upload)
+    except PrismError as error:
+        if found is not None and error.code is ErrorCode.OBJECT_NOT_FOUND:
+            raise unfit from None
+        raise
 
 
 def _choose(upload: PromiseRow, there: Sequence[Piece], asked: Sequence[tuple[int, str]] | None) -> list[Piece]:

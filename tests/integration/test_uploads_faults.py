@@ -2,13 +2,15 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_support import BUCKET, boto, error_code
 from upload_support import SPACE, world_over
 
-from prism.blob.driver import Driver
+from prism.blob.driver import Driver, Part
 from prism.model import ObjectRef
 from prism.testing.faulty_blob import Fault, FaultyBlob
 from prism.tickets import UploadName
@@ -162,3 +164,42 @@ async def test_other_parts_wait_for_a_completion_under_way(lands: bool, tmp_path
             done = await world.complete({"upload_id": name.upload_id}, status=200)
             assert done["size_bytes"] == 3
             assert await world.read() == b"122"
+
+
+class Vanishing:
+    """A driver whose parts are taken away by somebody else while they are listed."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self.meanwhile: Awaitable[object] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._driver, name)
+
+    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
+        found = await self._driver.list_parts(key, upload)  # type: ignore[attr-defined]  # it takes parts
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is None:
+            return list(found)
+        await meanwhile
+        return list(found)[:1]
+
+
+@pytest.mark.parametrize("completed", [True, False])
+async def test_a_completion_that_another_request_overtakes(completed: bool, tmp_path: Path) -> None:
+    """It hears what became of the upload, not that parts are missing."""
+    stores: list[Vanishing] = []
+
+    def wrap(driver: Driver) -> Driver:
+        stores.append(Vanishing(driver))
+        return stores[-1]  # type: ignore[return-value]  # delegates the rest
+
+    async with world_over("memory", tmp_path, wrap) as world:
+        ticket = await world.create(**IN_PARTS)
+        await world.send_parts(ticket, CONTENT)
+
+        meanwhile = world.complete(ticket) if completed else world.ask("DELETE", ticket, status=204)
+        stores[0].meanwhile = meanwhile
+        answer = await world.complete(ticket, status=200 if completed else 404)
+        if completed:
+            assert await world.complete(ticket) == answer
