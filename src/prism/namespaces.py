@@ -130,6 +130,7 @@ def rules_of(config: NamespaceConfig, limits: Limits, store: BlobStore) -> Rules
         overwrite_grace=timedelta(seconds=limits.overwrite_grace_seconds),
         expiry_grace=timedelta(seconds=limits.expiry_grace_seconds),
         late_write=timedelta(seconds=able.late_write_seconds),
+        times_cut=timedelta(seconds=able.times_cut_seconds),
         returned_write_is_final=able.returned_write_is_final,
         max_open_uploads=limits.max_open_uploads_per_key,
     )

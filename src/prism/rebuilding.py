@@ -228,7 +228,7 @@ class _Walk:
             modified_at=info.landed_at,
             generation=0,
             dead=now + LONGEST + rules.clock_skew + rules.max_transfer + rules.late_write,
-            expires_at=_expiry(stray, info, rules.max_transfer),
+            expires_at=_expiry(stray, info, rules.max_transfer, rules.times_cut),
             crc32c=info.metadata.get(CRC32C_FIELD) or info.crc32c,
             sha256=info.sha256,
         )
@@ -276,18 +276,19 @@ class _Walk:
             self._count(kind, row.physical_key, row.size_bytes)
 
 
-def _expiry(stray: Stray, info: BlobInfo, longest: timedelta) -> datetime | None:
+def _expiry(stray: Stray, info: BlobInfo, longest: timedelta, cut: timedelta) -> datetime | None:
     """When the object expires, a moment later rather than earlier.
 
     A client's lifetime begins when its bytes land. What a Prism process wrote carries the expiry as it was when the
     write began, as its version id did; the lifetime began when it ended, and stores tell that to the second.
+    `cut`: how much later than it says this one may have taken a client's bytes.
     """
     ttl, expires_at = ttl_of(info.metadata), expires_of(info.metadata)
     if expires_at is not None:
         begun = origin_of(stray.version_id)
         took = timedelta(0) if begun is None else info.landed_at - instant(begun[1])
         return whole_second(expires_at + min(max(took, timedelta(0)), longest) + _SECOND)
-    return None if ttl is None else whole_second(info.landed_at + timedelta(seconds=ttl))
+    return None if ttl is None else whole_second(info.landed_at + timedelta(seconds=ttl) + cut)
 
 
 def _kept(outcome: Reinstated, kind: str) -> Sequence[str]:

@@ -67,7 +67,8 @@ async def _take(space: Namespace, upload: PromiseRow, info: BlobInfo, facts: Fac
 async def _copied(hold: Hold, upload: PromiseRow, info: BlobInfo, facts: Facts) -> Stored | None:
     """The copy; None when the staging key holds other bytes now, or a repeated attempt met an earlier one's bytes."""
     copy = hold.promise
-    options = write_options(copy, hold.gate, begun=facts.landed_at, etag=facts.etag, crc32c=facts.crc32c)
+    begun = None if facts.landed_at is None else facts.landed_at + hold.space.rules.times_cut
+    options = write_options(copy, hold.gate, begun=begun, etag=facts.etag, crc32c=facts.crc32c)
     work = hold.space.store.copy(upload.physical_key, info.etag, copy.physical_key, options)
     try:
         stored = await hold.alongside(work)

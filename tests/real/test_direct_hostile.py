@@ -1,6 +1,8 @@
 """Holders of URLs who send other than they should: no object is lost, changed or hidden by it, no key is blocked."""
 
+import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -130,3 +132,16 @@ async def test_bytes_that_were_sent_to_an_archive_block_no_key(world: World) -> 
         assert (await world.get("k")).content == GOOD
         assert await world.put("k", GOOD) == 200
     assert await world.keys() == ["k"]
+
+
+async def test_a_lifetime_of_a_second_lasts_a_second(world: World) -> None:
+    """Bytes that land at the end of a second whose beginning is all that the store tells."""
+    ticket = await world.declare("brief", size_bytes=len(GOOD), ttl_seconds=1)
+    while not 0.8 < time.time() % 1 < 0.9:
+        await asyncio.sleep(0.01)
+    began = time.monotonic()
+    assert await world.send(ticket, GOOD) in {200, 201}
+    while (await world.get("brief")).status_code == 200:
+        await asyncio.sleep(0.02)
+        assert time.monotonic() < began + 10
+    assert time.monotonic() > began + 1

@@ -368,6 +368,7 @@ async def test_what_is_declared(endpoint: str, trusted: bool) -> None:
         copy=True,
         conditional_put=True,
         conditional_delete=trusted,
+        times_cut_seconds=1.0,
         late_write_seconds=920.0,
     )
     await driver.close()

@@ -100,6 +100,7 @@ class AzureDriver:
             copy=True,
             conditional_put=True,
             conditional_delete=True,
+            times_cut_seconds=1.0,
             late_write_seconds=store.request_seconds + _SIGNED_SECONDS,
         )
 

@@ -107,6 +107,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """An opened read goes on after the key was deleted, so deleted bytes need no read grace."""
     returned_write_is_final: bool = False
     """Bytes of a put that returned cannot land again later (no request of it is still under way anywhere)."""
+    times_cut_seconds: float = 0.0
+    """Up to this much later than the store tells (`landed_at`) something may have happened: its times have no more
+    digits."""
     late_write_seconds: float = 60.0
     """How long after a writer's last permitted start its bytes may still appear (request timeout; plus 900 s where the
     store accepts signed headers that long)."""

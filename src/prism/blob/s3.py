@@ -335,6 +335,7 @@ def _capabilities(store: S3Store, conditional_delete: bool) -> Capabilities:
         copy=True,
         conditional_put=True,
         conditional_delete=conditional_delete,
+        times_cut_seconds=1.0,
         late_write_seconds=store.request_seconds + _SIGNED_SECONDS,
     )
 

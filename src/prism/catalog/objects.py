@@ -265,7 +265,7 @@ def _reference(tx: Txn, rules: Rules, promise: PromiseRow, row: ObjectRow, now: 
 
 
 def _row(rules: Rules, promise: PromiseRow, facts: Facts, generation: int, now: datetime) -> ObjectRow:
-    begun = facts.landed_at if facts.landed_at is not None else now
+    begun = facts.landed_at + rules.times_cut if facts.landed_at is not None else now
     lasting = None if promise.ttl_seconds is None else timedelta(seconds=promise.ttl_seconds)
     final = promise.kind == "process" and rules.returned_write_is_final
     return ObjectRow(

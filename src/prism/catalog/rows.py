@@ -72,6 +72,8 @@ class Rules(Frozen, frozen=True, kw_only=True):
     expiry_grace: timedelta = timedelta(seconds=3600)
     late_write: timedelta = timedelta(seconds=60)
     """How long after its last permitted start a Prism process's write may still land."""
+    times_cut: timedelta = timedelta(0)
+    """How much later than the store says bytes may have landed: lifetimes that count from it get that much more."""
     returned_write_is_final: bool = False
     """A put that returned can land no second time, so its key is dead at once for its writer."""
     max_open_uploads: int = 32
