@@ -1,7 +1,7 @@
 """The memory driver keeps the port's promises, plain, as a store that signs, and inside every layer."""
 
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,6 +14,7 @@ from prism.testing.blob_calls import put, stream
 from prism.testing.blob_multipart_suite import MultipartSuite
 from prism.testing.blob_signing_suite import HTTP, SigningSuite, UnsignedSuite
 from prism.testing.blob_suite import HOSTILE_KEYS, BlobSuite
+from prism.testing.clocks import StillClock
 from prism.testing.faulty_blob import FaultyBlob
 
 
@@ -88,18 +89,8 @@ class TestLayers(BlobSuite, MultipartSuite, SigningSuite):
         return memory.receive
 
 
-class Clock:
-    """The store's time."""
-
-    def __init__(self) -> None:
-        self.at = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.at
-
-
 async def test_the_clock_that_is_given_ends_urls() -> None:
-    clock = Clock()
+    clock = StillClock()
     memory = MemoryDriver(clock, signs=True)
     signed = await BlobStore(memory).sign_put("k", clock(), 60, Bound(create_only=True))
     clock.at += timedelta(seconds=60)
@@ -107,7 +98,7 @@ async def test_the_clock_that_is_given_ends_urls() -> None:
 
 
 async def test_a_request_that_began_in_time_lands_later() -> None:
-    clock = Clock()
+    clock = StillClock()
     memory = MemoryDriver(clock, signs=True)
     signed = await BlobStore(memory).sign_put("k", clock(), 60, Bound())
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from prism.server.http_exchange import Reply, refused
 from prism.server.services import Services
 from prism.serving.protocol import bounded_protocol
 from prism.sessions import Sessions
+from prism.testing.clocks import StillClock
 from prism.uploads import Uploads
 
 OBJECTS = "/v1/namespaces/things/objects"
@@ -52,25 +52,12 @@ def as_it_is(driver: Any) -> Any:
     return driver
 
 
-class Clock:
-    """The time of a test; whole seconds unless moved."""
-
-    def __init__(self) -> None:
-        self.at = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.at
-
-    def forward(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-
-
 class World:
     """Services over memory, composed for one test."""
 
     def __init__(self, config: Config, policy: Policy | None = None, wrap_blob: Wrap = as_it_is) -> None:
         self.config = config
-        self.clock = Clock()
+        self.clock = StillClock()
         self.audit = MemoryAudit()
         self.unready: dict[str, str] = {}
         registry = CollectorRegistry()

@@ -1,7 +1,7 @@
 """The contract of ObjectStoreService and NamespaceService, line by line, over real services in memory."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -14,18 +14,11 @@ from prism_sdk.stubs.prism.objectstore import namespaces_pb2_grpc as spaces_grpc
 from prism_sdk.stubs.prism.objectstore import object_store_pb2 as pb
 from prism_sdk.stubs.prism.objectstore import object_store_pb2_grpc as pb_grpc
 
+from prism.testing.clocks import StillClock
 from prism.testing.running import Running, running_app
 
 NS = "user-uploads"
 Code = grpc.StatusCode
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.at = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.at
 
 
 class Client:
@@ -70,12 +63,12 @@ class Client:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> StillClock:
+    return StillClock()
 
 
 @pytest.fixture
-async def client(clock: Clock) -> AsyncIterator[Client]:
+async def client(clock: StillClock) -> AsyncIterator[Client]:
     async with (
         running_app(now=clock, roles=frozenset({"api"})) as running,
         grpc.aio.insecure_channel(running.grpc) as channel,
@@ -134,7 +127,7 @@ def test_messages_have_the_published_numbers() -> None:
 
 
 class TestPut:
-    async def test_what_is_put_is_told_and_found(self, client: Client, clock: Clock) -> None:
+    async def test_what_is_put_is_told_and_found(self, client: Client, clock: StillClock) -> None:
         answer = await client.put(
             "a/b.txt", b"Hello, ", b"", b"world", content_type="text/plain", metadata={"who": "me"}, ttl_seconds=60
         )
@@ -326,7 +319,7 @@ class TestPresign:
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
     @pytest.mark.parametrize(("asked", "lasts"), [(0, 3600), (1, 1), (3600, 3600)])
     async def test_a_url_lasts_as_asked(
-        self, client: Client, clock: Clock, method: str, asked: int, lasts: int
+        self, client: Client, clock: StillClock, method: str, asked: int, lasts: int
     ) -> None:
         await client.put("k", b"")
         made = await client.presign("k", method, asked)
@@ -349,7 +342,7 @@ class TestPresign:
 
 
 class TestCopy:
-    async def test_a_copy_keeps_content_and_takes_its_own_ttl(self, client: Client, clock: Clock) -> None:
+    async def test_a_copy_keeps_content_and_takes_its_own_ttl(self, client: Client, clock: StillClock) -> None:
         put = await client.put("from", b"content", content_type="text/x", metadata={"a": "b"}, ttl_seconds=10)
         same = await client.copy("from", "to", ttl_seconds=99)
         assert (same.etag, same.size_bytes, same.object_id) == (put.etag, 7, f"{NS}/prism-objects/to")

@@ -180,9 +180,9 @@ async def test_lifetimes(prism: Served) -> None:
     await prism.put("short", b"1", prism_ttl_seconds="60")
     assert (await prism.put("long", b"1", prism_no_expiration="true")).json()["expires_at"] is None
     assert "prism-expires-at" not in (await prism.client.head(f"{OBJECTS}/long")).headers
-    prism.clock.forward(59.999)
+    prism.clock.forward(seconds=59.999)
     assert (await prism.client.get(f"{OBJECTS}/short")).status_code == 200
-    prism.clock.forward(0.001)
+    prism.clock.forward(seconds=0.001)
     assert (await prism.client.get(f"{OBJECTS}/short")).status_code == 404
 
 

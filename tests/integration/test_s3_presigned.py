@@ -10,27 +10,17 @@ import pytest
 from s3_support import BUCKET, SPACE, boto
 
 from prism.model import Caller, ObjectRef, PresignedURL, Principal, PutOptions
+from prism.testing.clocks import StillClock
 from prism.testing.running import Running, running_app
 
 CALLER = Caller(principal=Principal(name="anonymous", kind="anonymous"), request_id="a" * 26, api="test")
 ORIGIN = "https://pages.example.com"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.at
-
-    def pass_(self, **time: float) -> None:
-        self.at += timedelta(**time)
-
-
 class World:
     """A running Prism with its clock, and a client without credentials."""
 
-    def __init__(self, running: Running, clock: Clock, client: httpx.AsyncClient) -> None:
+    def __init__(self, running: Running, clock: StillClock, client: httpx.AsyncClient) -> None:
         self.running = running
         self.clock = clock
         self.client = client
@@ -46,7 +36,7 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    clock = Clock()
+    clock = StillClock()
     async with (
         running_app(now=clock, overrides={"server.cors_origins": ORIGIN}) as running,
         httpx.AsyncClient(timeout=20, limits=httpx.Limits(max_connections=200)) as client,
@@ -110,9 +100,9 @@ async def test_nothing_of_a_url_can_be_changed(world: World) -> None:
 async def test_a_url_ends(world: World) -> None:
     await world.put("key", b"content")
     urls = {method: (await world.url(method, seconds=60)).url for method in ("GET", "PUT", "DELETE")}
-    world.clock.pass_(seconds=59)
+    world.clock.forward(seconds=59)
     assert (await world.client.get(urls["GET"])).status_code == 200
-    world.clock.pass_(seconds=1)
+    world.clock.forward(seconds=1)
     for method, url in urls.items():
         denied = await world.client.request(method, url)
         assert code(denied) == (403, "AccessDenied")

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from prism_sdk import (
 )
 from sdk_support import in_thread
 
+from prism.testing.clocks import ShiftedClock
 from prism.testing.running import Running, running_app
 from prism.testing.transferring import run
 
@@ -35,19 +36,12 @@ PART = 256 << 10
 RANGE = 8 << 20
 
 
-class Clock:
-    """The machine's time, and what a test lets pass beside it."""
-
-    ahead = timedelta(0)
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-
 class World:
     """A Prism whose signed URLs lead through a line that the test meddles with, and a client of it."""
 
-    def __init__(self, running: Running, line: Line, clock: Clock, client: AsyncPrismClient, folder: Path) -> None:
+    def __init__(
+        self, running: Running, line: Line, clock: ShiftedClock, client: AsyncPrismClient, folder: Path
+    ) -> None:
         self.running, self.line, self.clock, self.client, self.folder = running, line, clock, client, folder
         self.source, self.target = folder / "source.png", folder / "target"
 
@@ -73,7 +67,7 @@ class World:
 
 @pytest.fixture(params=["memory", "local"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    clock = Clock()
+    clock = ShiftedClock()
     async with AsyncExitStack() as stack:
         before = await stack.enter_async_context(line())
         running = await stack.enter_async_context(

@@ -1,8 +1,7 @@
 """For tests of uploads: a running Prism over each kind of store, and a client that sends bytes where it is told to."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,12 +10,12 @@ import msgspec
 
 from prism.app import Wraps
 from prism.blob.driver import Driver
-from prism.blob.layers import Layer
 from prism.blob.memory import MemoryDriver
 from prism.model import Bindable
+from prism.testing.clocks import ShiftedClock, ShiftedStore
 from prism.testing.running import Running, running_app
 
-__all__ = ["BINDS", "BUCKET", "KINDS", "SPACE", "Clock", "Sent", "World", "world_over"]
+__all__ = ["BINDS", "BUCKET", "KINDS", "SPACE", "Sent", "World", "world_over"]
 
 T = TypeVar("T")
 SPACE, BUCKET = "user-uploads", "prism-objects"
@@ -26,19 +25,6 @@ BINDS: dict[str, frozenset[Bindable]] = {
     "staging": frozenset({"content_type", "size"}),
 }
 """What the stores that sign hold a sender to; the second cannot sign create-only."""
-
-
-class Clock:
-    """The time of Prism and of its stores: the machine's, moved forward by the test."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def forward(self, **time: float) -> None:
-        self.ahead += timedelta(**time)
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -52,7 +38,9 @@ class Sent(msgspec.Struct, frozen=True):
 class World:
     """One Prism with its clock, over one kind of store; `api` speaks its HTTP API."""
 
-    def __init__(self, kind: str, running: Running, clock: Clock, api: httpx.AsyncClient, stores: list[Any]) -> None:
+    def __init__(
+        self, kind: str, running: Running, clock: ShiftedClock, api: httpx.AsyncClient, stores: list[Any]
+    ) -> None:
         self.kind = kind
         self.running = running
         self.clock = clock
@@ -133,21 +121,6 @@ class World:
         return [entry.value for entry in entries]
 
 
-class Ahead(Layer):
-    """A store whose clock goes with the test's; bytes keep the times that the driver gave them."""
-
-    def __init__(self, driver: Driver, clock: Clock) -> None:
-        super().__init__(driver)
-        self._clock = clock
-
-    async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
-        return await do()
-
-    async def now(self) -> datetime:
-        """The driver's clock, as far ahead as the test's."""
-        return await self._driver.now() + self._clock.ahead
-
-
 class _Store(msgspec.Struct, frozen=True):
     address: str
     driver: MemoryDriver
@@ -158,11 +131,11 @@ async def world_over(
     kind: str, tmp_path: Path, wrap: Callable[[Driver], Driver] = lambda driver: driver, **limits: Any
 ) -> AsyncIterator[World]:
     """A Prism over this kind of store."""
-    clock, stores = Clock(), list[_Store]()
+    clock, stores = ShiftedClock(), list[_Store]()
 
     def in_place(driver: Driver) -> Driver:
         if kind not in BINDS:
-            return wrap(Ahead(driver, clock))
+            return wrap(ShiftedStore(driver, clock))
         address = f"memory://store-{len(stores)}"
         store = MemoryDriver(now=clock, signs=True, binds=BINDS[kind], address=address)
         stores.append(_Store(address, store))

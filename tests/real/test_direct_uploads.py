@@ -64,26 +64,15 @@ async def prism(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     async with _store(request.param) as store:
         namespaces = tuple(msgspec.structs.replace(space, store=store) for space in config.namespaces)
         config = msgspec.structs.replace(config, namespaces=namespaces)
-        clock = Clock()
-        async with running_app(data_dir=tmp_path, config=config, now=clock) as running:
-            yield Prism(running, clock)
-
-
-class Clock:
-    """The real time, and what a test lets pass beside it."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta(0)
-
-    def __call__(self) -> Any:
-        return utc_now() + self.ahead
+        async with running_app(data_dir=tmp_path, config=config) as running:
+            yield Prism(running)
 
 
 class Prism:
     """One namespace over a real store, and a client beside it."""
 
-    def __init__(self, running: Running, clock: Clock) -> None:
-        self.running, self.clock = running, clock
+    def __init__(self, running: Running) -> None:
+        self.running = running
         self.services = running.app.services
         self.space: Namespace = running.app.namespaces.get("things")
         self.caller = Caller(principal=self.services.access.anonymous(), request_id="r", api="test")
@@ -117,7 +106,7 @@ class Prism:
         return [info.key for info in page.objects]
 
     async def declare(self, key: str, options: PutOptions) -> tuple[PromiseRow, Any]:
-        now = self.clock().replace(microsecond=0)
+        now = utc_now().replace(microsecond=0)
         upload = await direct.promise(self.space, "things", key, now + timedelta(seconds=600), options)
         return upload, await direct.sign(self.space, upload, now, 600)
 
@@ -229,7 +218,7 @@ async def test_many_landed_ones_are_found_by_the_janitor(prism: Prism) -> None:
         await asyncio.gather(*(prism.send(url, b"x") for url in urls[start : start + 10]))
 
     async def due(view: Any) -> list[PromiseRow]:
-        return await promises.due(view, "things", prism.clock() + timedelta(hours=1), 100)
+        return await promises.due(view, "things", utc_now() + timedelta(hours=1), 100)
 
     assert await settle(prism.space, await prism.space.meta.read(due))
     assert await prism.listed() == [f"k{n:02}" for n in range(40)]
@@ -241,7 +230,7 @@ async def test_a_broken_upload_leaves_nothing(prism: Prism) -> None:
     await prism.send(url, b"xyz")
     assert await direct.give_up(prism.space, upload)
     parts = await direct.begin_parts(
-        prism.space, "things", "p", prism.clock() + timedelta(seconds=60), PutOptions(), 5 * 2**20
+        prism.space, "things", "p", utc_now() + timedelta(seconds=60), PutOptions(), 5 * 2**20
     )
     assert await direct.give_up(prism.space, parts)
     await asyncio.sleep(1.1)  # the read grace, waited for: the janitor compares its clock with the store's

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ import pytest
 from prism_sdk import AsyncPrismClient, PermissionDenied, Timeouts, Unavailable
 from stores import KINDS, config_on, real_store
 
+from prism.testing.clocks import ShiftedClock
 from prism.testing.running import Running, running_app
 from prism.testing.services import service
 from prism.testing.toxiproxy import Proxy, proxy_before
@@ -24,19 +25,12 @@ PART = 5 * MIB
 LARGE = os.urandom(2 * PART + 12345)
 
 
-class Clock:
-    """The machine's time, put aside by a test."""
-
-    aside = timedelta(0)
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.aside
-
-
 class World:
     """A Prism over one real store, and a client of it."""
 
-    def __init__(self, kind: str, running: Running, clock: Clock, client: AsyncPrismClient, folder: Path) -> None:
+    def __init__(
+        self, kind: str, running: Running, clock: ShiftedClock, client: AsyncPrismClient, folder: Path
+    ) -> None:
         self.kind, self.running, self.clock, self.client, self.folder = kind, running, clock, client, folder
         self.source, self.target = folder / "source.bin", folder / "target"
 
@@ -61,7 +55,7 @@ class World:
 
 
 async def world_on(stack: AsyncExitStack, kind: str, folder: Path, **settings: Any) -> World:
-    clock = Clock()
+    clock = ShiftedClock()
     store = await stack.enter_async_context(real_store(kind, **settings))
     config = config_on({kind: store}, folder)
     running = await stack.enter_async_context(running_app(data_dir=folder / "data", config=config, now=clock))
@@ -102,14 +96,14 @@ async def test_transfers_go_on_after_a_kill(world: World) -> None:
 
 
 async def test_urls_that_expired_are_replaced(world: World) -> None:
-    world.clock.aside = -timedelta(seconds=3598)
+    world.clock.ahead = -timedelta(seconds=3598)
     waited: list[int] = []
 
     def wait(done: int, total: int) -> None:
         if not waited:
             waited.append(done)
             time.sleep(2.5)  # the URLs that were signed so far end meanwhile; stores ask the real time
-            world.clock.aside = timedelta(0)
+            world.clock.ahead = timedelta(0)
 
     await world.upload(LARGE, parallel=1, progress=wait)
     assert waited
@@ -117,11 +111,11 @@ async def test_urls_that_expired_are_replaced(world: World) -> None:
 
 
 async def test_refused_urls_end_in_an_error_and_the_upload_can_go_on(world: World) -> None:
-    world.clock.aside = -timedelta(seconds=3605)
+    world.clock.ahead = -timedelta(seconds=3605)
     with pytest.raises(PermissionDenied, match="signed URL"):
         await world.upload(LARGE)
     assert len(world.left()) == 1
-    world.clock.aside = timedelta(0)
+    world.clock.ahead = timedelta(0)
     await world.upload(LARGE)
     assert await world.download() == LARGE
     assert world.left() == set()

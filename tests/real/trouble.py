@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,42 +17,15 @@ from botocore.config import Config as Settings
 from stores import config_on
 
 from prism.app import Wraps
-from prism.blob.driver import Driver
-from prism.blob.layers import Layer
 from prism.config import Config, RemoteStore
-from prism.identifiers import utc_now
+from prism.testing.clocks import ShiftedClock, ShiftedStore
 from prism.testing.running import Running, running_app
 
-__all__ = ["MIB", "Answer", "Clock", "World", "held", "s3_client", "world_of", "world_over"]
+__all__ = ["MIB", "Answer", "World", "held", "s3_client", "world_of", "world_over"]
 
 T = TypeVar("T")
 MIB = 2**20
 _SOON_SECONDS = 20.0
-
-
-class Clock:
-    """Prism's time: the machine's, moved forward by the test."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return utc_now() + self.ahead
-
-
-class _Ahead(Layer):
-    """A store whose clock goes with the test's."""
-
-    def __init__(self, driver: Driver, clock: Clock) -> None:
-        super().__init__(driver)
-        self._clock = clock
-
-    async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
-        return await do()
-
-    async def now(self) -> datetime:
-        """The driver's clock, as far ahead as Prism's."""
-        return await self._driver.now() + self._clock.ahead
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +48,7 @@ def held(content: bytes) -> str:
 class World:
     """One Prism, and a client of its HTTP API."""
 
-    def __init__(self, running: Running, api: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(self, running: Running, api: httpx.AsyncClient, clock: ShiftedClock) -> None:
         self.running = running
         self.api = api
         self.clock = clock
@@ -165,8 +138,8 @@ async def world_over(stores: Mapping[str, RemoteStore], folder: Path, **settings
 @contextlib.asynccontextmanager
 async def world_of(config: Config) -> AsyncIterator[World]:
     """As `world_over`, of a whole configuration."""
-    clock = Clock()
-    wraps = Wraps(blob=lambda driver: _Ahead(driver, clock))
+    clock = ShiftedClock()
+    wraps = Wraps(blob=lambda driver: ShiftedStore(driver, clock))
     async with (
         running_app(config=config, now=clock, wraps=wraps) as running,
         httpx.AsyncClient(base_url=running.http, timeout=120) as api,

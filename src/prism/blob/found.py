@@ -4,9 +4,6 @@ Compatibles differ: one ignores `If-None-Match`, another honours conditional del
 record of what it found changes what the driver declares. It never adds a power that the driver has no code for.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
 import msgspec
 
 from ..model import Bindable
@@ -14,8 +11,6 @@ from .driver import Capabilities, ConditionalDeletePower, CopyPower, Driver, Mul
 from .layers import Layer
 
 __all__ = ["Abilities", "Found"]
-
-T = TypeVar("T")
 
 
 class Abilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +48,3 @@ class Found(Layer):
     def capabilities(self) -> Capabilities:
         """As found."""
         return self._declared
-
-    async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
-        return await do()

@@ -7,7 +7,7 @@ that run ahead make bytes old.
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from ..rebuilding import Rebuild, rebuild
 from ..snapshots import export, restore
 from ..walking import WalkReport, root_of
 from ..workers.fsck import FsckReport, fsck
+from .clocks import ShiftedClock, ShiftedStore
 
 __all__ = ["OperatorSuite"]
 
@@ -44,20 +45,6 @@ _OLD = -timedelta(minutes=5)
 
 def _kinds(report: FsckReport | WalkReport) -> dict[str, int]:
     return {kind: found.count for kind, found in report.kinds.items() if found.count}
-
-
-class _Ahead:
-    """A driver whose clock runs ahead; everything else is the driver's."""
-
-    def __init__(self, driver: Driver, by: timedelta) -> None:
-        self._driver = driver
-        self._by = by
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._driver, name)
-
-    async def now(self) -> datetime:
-        return await self._driver.now() + self._by
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
@@ -178,14 +165,13 @@ class OperatorSuite:
     ) -> AsyncIterator[Deployment]:
         """The composition; both clocks run `ahead`, or this process's and the stores' by what is said of them."""
         numbers = iter(range(2))
-        theirs = ahead if store is None else store
+        ours = ShiftedClock(ahead if host is None else host)
+        theirs = ShiftedClock(ahead if store is None else store)
 
         def wrap(driver: Driver) -> Driver:
-            wrapped: Driver = _Ahead(self.driver(next(numbers), driver), theirs)  # type: ignore[assignment]  # delegates
-            return wrapped
+            return ShiftedStore(self.driver(next(numbers), driver), theirs)
 
-        ours = ahead if host is None else host
-        async with open_app(config, now=lambda: utc_now() + ours, wraps=Wraps(blob=wrap), claims=claims) as app:
+        async with open_app(config, now=ours, wraps=Wraps(blob=wrap), claims=claims) as app:
             yield Deployment(app)
 
     async def test_a_lost_catalog_is_rebuilt_from_the_stores(
