@@ -40,8 +40,6 @@ from .uploads import Uploads, lasting_of
 __all__ = ["Sessions"]
 
 _PAGE = 1000
-_HELD_FOR_PARTS: frozenset[Bindable] = frozenset({"create_only", "size", "content_type", "metadata"})
-"""What Prism itself says to the store when it begins and completes an upload in parts."""
 _CHECKED_BY: dict[Bindable, str] = {
     "create_only": "the URL writes to a place aside, and what is found there is copied: it never changes an object",
     "size": "the number of bytes is compared before they become the object; others never do",
