@@ -189,7 +189,9 @@ class Sessions:
             space = self._namespaces.get(ref.namespace)
             operation.detail["version_id"] = name.version_id
             upload = await assembly.find(space, space.bucket(ref.bucket), ref.key, name.version_id)
-            if upload is None or not await space.tasks.to_end(assembly.give_up(space, upload)):
+            if upload is None or upload.taken is not None:
+                raise assembly.over()
+            if not await space.tasks.to_end(assembly.give_up(space, upload)):
                 raise assembly.over()
 
     async def list_open(
@@ -326,6 +328,8 @@ async def _status(space: Namespace, name: UploadName) -> UploadStatus:
     if found.row is not None or found.state == "completed":
         size = None if found.row is None else found.row.size_bytes
         return UploadStatus(state="completed", size_bytes=size)
+    if upload is not None and upload.taken is not None:
+        return UploadStatus(state="completed" if upload.taken.version_id else "gone")
     if upload is None or await assembly.look(space, upload) is not None:
         if upload is None and not await _remembered(space, name):
             raise assembly.over()
@@ -371,7 +375,7 @@ async def _confirmed(space: Namespace, name: UploadName) -> ObjectRow:
         refused = None if upload is None else await assembly.look(space, upload)
         if refused is not None and refused.code is ErrorCode.DELETED_MEANWHILE:
             raise PrismError(refused.code, refused.message) from error
-        if upload is None or refused is not None:
+        if upload is None or refused is not None or upload.taken is not None:
             raise assembly.over() from error
         raise PrismError(
             ErrorCode.UPLOAD_PENDING, "nothing has come by the URL yet: send the bytes, then complete the upload"

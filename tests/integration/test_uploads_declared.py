@@ -184,3 +184,21 @@ async def test_a_key_has_so_many_open_uploads(world: World) -> None:
     for _ in range(32):
         await world.create()
     assert (await world.create(status=429))["code"] == "TOO_MANY_UPLOADS"
+
+
+@pytest.mark.parametrize("ended", ["deleted", "overwritten"])
+async def test_a_completed_upload_that_is_no_more_the_object(world: World, ended: str) -> None:
+    """The same on every store, also where its URL could still write: nobody is told to send the bytes again."""
+    ticket = await world.create(size_bytes=len(CONTENT))
+    await world.send(ticket, CONTENT)
+    await world.complete(ticket)
+    await world.ask("DELETE", ticket, status=404)
+    assert await world.read() == CONTENT
+    await world.complete(ticket)
+    if ended == "deleted":
+        await world.api.delete(f"/v1/namespaces/{SPACE}/objects/k")
+    else:
+        await world.api.put(f"/v1/namespaces/{SPACE}/objects/k", content=b"other")
+    await world.complete(ticket, status=404)
+    assert (await world.ask("GET", ticket))["state"] == "completed"
+    await world.ask("DELETE", ticket, status=404)
