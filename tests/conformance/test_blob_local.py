@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from local_files import files_below
 
 from prism.blob import BlobStore, Driver, open_blob
 from prism.blob.driver import AlreadyExists, NotFound, WriteOptions
@@ -65,23 +66,6 @@ class TestFoldingFilesystem(BlobSuite, MultipartSuite):
     @pytest.fixture
     async def driver(self, tmp_path: Path) -> Driver:
         return await open_local(tmp_path / "blobs", folded=True)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture(params=["anonymous", "named"])
-async def store(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[BlobStore]:
-    rich = request.param == "anonymous"
-    store = BlobStore(await open_local(root, anonymous=rich, attributes=rich))
-    yield store
-    await store.close()
-
-
-def files_below(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
 
 
 async def test_nothing_remains_after_deletion_and_close(store: BlobStore, root: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from local_files import files_below
 
 from prism.blob import BlobStore
 from prism.blob.driver import NotFound, Part, WriteOptions
@@ -16,23 +17,6 @@ from prism.errors import ErrorCode, PrismError
 from prism.testing.blob_calls import absent, content_of, stream
 
 OPTIONS = WriteOptions(content_type="a/b", metadata={"k": "v"})
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "blobs"
-
-
-@pytest.fixture(params=["anonymous", "named"])
-async def store(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[BlobStore]:
-    rich = request.param == "anonymous"
-    store = BlobStore(await open_local(root, anonymous=rich, attributes=rich))
-    yield store
-    await store.close()
-
-
-def files_below(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
 
 
 async def send(store: BlobStore, upload: str, number: int, content: bytes) -> Part:
