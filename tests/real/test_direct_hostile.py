@@ -145,3 +145,18 @@ async def test_a_lifetime_of_a_second_lasts_a_second(world: World) -> None:
         await asyncio.sleep(0.02)
         assert time.monotonic() < began + 10
     assert time.monotonic() > began + 1
+
+
+async def test_bytes_that_were_leased_for_good_can_be_deleted(world: World) -> None:
+    """A URL of Azure's that writes may lease, too."""
+    await world.put("beside", GOOD)
+    signed = await world.presign("k")
+    assert await world.send(signed, EVIL) in {200, 201}
+    lease = {"x-ms-lease-action": "acquire", "x-ms-lease-duration": "-1"}
+    answer = await HTTP("PUT", f"{signed['url']}&comp=lease", lease, b"")
+    assert answer.status in ({201} if world.kind == "azure" else {400, 403})
+    store = world.running.app.namespaces.get("things").store
+    keys = [entry.key for entry in await store.list("") if not entry.key.endswith("~owner")]
+    results = await store.delete_many(keys)
+    assert [result.error for result in results] == [None] * len(keys)
+    assert {entry.key for entry in await store.list("")} & set(keys) == set()

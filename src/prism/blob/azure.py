@@ -181,20 +181,30 @@ class AzureDriver:
         )
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:
-        """In batches; snapshots go along."""
+        """In batches; snapshots go along. Whoever held a URL may have leased its blob for good: the lease is broken."""
         failed: dict[str, Exception] = {}
+        leased: list[str] = []
         asked = [key for key in dict.fromkeys(keys) if not is_nowhere(key)]
         for start in range(0, len(asked), _BATCH):
-            failed |= await self._requests.ask(self._deleting(asked[start : start + _BATCH]))
+            failed |= await self._requests.ask(self._deleting(asked[start : start + _BATCH], leased))
+        for key in leased:
+            try:
+                await self._requests.ask(_delete_leased(key))
+            except NotFound:
+                continue
+            except Exception as error:  # noqa: BLE001 - the result of this key; the others have their own
+                failed[key] = error
         return [DeleteResult(key, failed.get(key)) for key in keys]
 
-    def _deleting(self, keys: Sequence[str]) -> Callable[[Any], dict[str, Exception]]:
+    def _deleting(self, keys: Sequence[str], leased: list[str]) -> Callable[[Any], dict[str, Exception]]:
         def ask(container: Any) -> dict[str, Exception]:
             answers = container.delete_blobs(*keys, delete_snapshots="include", raise_on_any_failure=False)
             failed: dict[str, Exception] = {}
             for key, answer in zip(keys, answers, strict=True):
                 code = answer.headers.get("x-ms-error-code") or ""
-                if answer.status_code >= 300 and (answer.status_code != 404 or code == "ContainerNotFound"):
+                if code == "LeaseIdMissing":
+                    leased.append(key)
+                elif answer.status_code >= 300 and (answer.status_code != 404 or code == "ContainerNotFound"):
                     failed[key] = refusal(answer.status_code, code, self._bucket)
             return failed
 
@@ -293,6 +303,17 @@ class AzureDriver:
         """Let the connections go; the loop outlives obstore's threads."""
         await self._requests.close()
         await linger()
+
+
+def _delete_leased(key: str) -> Callable[[Any], None]:
+    def ask(container: Any) -> None:
+        from azure.storage.blob import BlobLeaseClient
+
+        blob = container.get_blob_client(key)
+        BlobLeaseClient(blob).break_lease(lease_break_period=0)
+        blob.delete_blob("include")
+
+    return ask
 
 
 def _container(store: AzureStore, url: str, key: AccountKey | None, requests: Requests) -> Container:
