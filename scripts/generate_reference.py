@@ -86,7 +86,8 @@ def _rows(cls: type[Settings], at: str, prose: dict[str, dict[str, str]], shown:
         if field.name not in shown:
             continue
         section = section_of(field.type)
-        meaning = " ".join(prose[cls.__name__].get(field.name, "").split())
+        told = next((text for kind in cls.__mro__ if (text := prose.get(kind.__name__, {}).get(field.name))), "")
+        meaning = " ".join(told.split())
         if section is not None:
             for inner in msgspec.structs.fields(section):
                 default = getattr(field.default, inner.name, inner.default)
