@@ -8,7 +8,7 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -93,14 +93,6 @@ class TestBlobs(OnAzurite, BlobSuite):
             await asyncio.to_thread(put_foreign, service("azurite"), container.bucket, key, content)
 
         return put
-
-    @pytest.fixture
-    def undeletable(self, container: AzureStore) -> Callable[[str], Awaitable[None]]:
-        async def lease(key: str) -> None:
-            with client(service("azurite"), container.bucket) as found:
-                found.get_blob_client(key).acquire_lease(15)
-
-        return lease
 
 
 class TestParts(OnAzurite, MultipartSuite):
