@@ -1,6 +1,7 @@
 """Stores and URLs: which backend takes which settings, what its endpoint is in full, and passwords out of URLs."""
 
 import re
+import ssl
 from collections.abc import Mapping
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -23,6 +24,7 @@ STORES: Mapping[str, type[LocalStore | MemoryStore | S3Store | GCSStore | AzureS
 }
 _AMAZON = "s3.amazonaws.com"
 _ALLOWED_SCHEMES = "host:port, http://… or https://…"
+_HOST = re.compile(r"[^\x00-\x20\x7f<>\"\\^`{|}]+\Z")
 _UNSPLIT = re.compile(r"//[^@]*:[^@]*@", re.DOTALL)
 
 
@@ -38,12 +40,24 @@ def with_endpoint(store: StoreConfig, backend: str, at: str) -> StoreConfig:
     use_ssl = _use_ssl(store, backend, scheme, at)
     if backend == "s3" and isinstance(store, S3Store) and endpoint.rstrip("/") in {"", _AMAZON}:
         endpoint = f"s3.{store.region}.amazonaws.com"
+    _check_authorities(store, at)
     return msgspec.structs.replace(
         store,
         endpoint=_url(endpoint, use_ssl, f"{at}.endpoint", store.endpoint),
         public_endpoint=_public(store, use_ssl, at),
         use_ssl=use_ssl,
     )
+
+
+def _check_authorities(store: RemoteStore, at: str) -> None:
+    """A file of certificates that cannot be read would only be noticed by every single request."""
+    if store.ca_file is None:
+        return
+    try:
+        ssl.create_default_context(cafile=str(store.ca_file))
+    except OSError as error:  # also what the TLS library makes of a file without certificates
+        what = "a readable file of certificates (PEM)"
+        raise refused(f"{at}.ca_file", Given(str(store.ca_file), "given"), what) from error
 
 
 def _public(store: RemoteStore, use_ssl: bool, at: str) -> str:
@@ -136,4 +150,9 @@ def _is_server(parts: SplitResult) -> bool:
         port = parts.port
     except ValueError:
         return False
-    return bool(parts.hostname) and parts.username is None and not (parts.query or parts.fragment) and port != 0
+    return (
+        bool(_HOST.match(parts.hostname or ""))
+        and parts.username is None
+        and not (parts.query or parts.fragment)
+        and port != 0
+    )
