@@ -1,6 +1,5 @@
 """Write docs/reference/cli.md from the commands of prism.cli; with --check, say whether it is current."""
 
-import argparse
 import inspect
 import sys
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pages import keep_current
 
 from prism.cli import command
 
@@ -24,15 +24,7 @@ line says why, with the request id where a server answered; 2 wrong usage. Durat
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when the page is not current")
-    current = reference()
-    if parser.parse_args().check:
-        same = REFERENCE.exists() and REFERENCE.read_text() == current
-        print(f"{REFERENCE.name} is {'current' if same else 'not current: run scripts/generate_cli_reference.py'}")
-        return 0 if same else 1
-    REFERENCE.write_text(current)
-    return 0
+    return keep_current(REFERENCE, reference(), __doc__)
 
 
 def reference() -> str:

@@ -1,6 +1,5 @@
 """Write docs/reference/configuration.md from the types of prism.config; with --check, say whether it is current."""
 
-import argparse
 import ast
 import inspect
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from pages import keep_current
 
 from prism.config import types
 from prism.config.namespaces import embedded
@@ -46,16 +46,7 @@ horizon that is not longer than the retention of messages.
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when the page is not current")
-    current = reference()
-    if parser.parse_args().check:
-        same = REFERENCE.exists() and REFERENCE.read_text() == current
-        print(f"{REFERENCE.name} is {'current' if same else 'not current: run scripts/generate_reference.py'}")
-        return 0 if same else 1
-    REFERENCE.parent.mkdir(parents=True, exist_ok=True)
-    REFERENCE.write_text(current)
-    return 0
+    return keep_current(REFERENCE, reference(), __doc__)
 
 
 def reference() -> str:

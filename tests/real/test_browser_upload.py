@@ -142,9 +142,12 @@ async def test_a_part_that_fails_is_sent_again(uploading: Uploading, tmp_path: P
     assert await uploading.stored("web/large.bin") == LARGE
 
 
-async def test_an_upload_goes_on_after_a_reload(uploading: Uploading, tmp_path: Path) -> None:
-    (tmp_path / "large.bin").write_bytes(LARGE)
-    page, held = uploading.page, asyncio.Event()
+PART_4 = "**/*partNumber=4*"
+
+
+async def hold_back(page: Page) -> asyncio.Event:
+    """No PUT of the fourth part gets out; set when the page sends one."""
+    held = asyncio.Event()
 
     async def hold(route: Route) -> None:
         if route.request.method == "PUT":
@@ -152,14 +155,20 @@ async def test_an_upload_goes_on_after_a_reload(uploading: Uploading, tmp_path: 
         else:
             await route.continue_()
 
-    await page.route("**/*partNumber=4*", hold)
+    await page.route(PART_4, hold)
+    return held
+
+
+async def test_an_upload_goes_on_after_a_reload(uploading: Uploading, tmp_path: Path) -> None:
+    (tmp_path / "large.bin").write_bytes(LARGE)
+    page, held = uploading.page, await hold_back(uploading.page)
     await uploading.send(tmp_path / "large.bin")
     await asyncio.wait_for(held.wait(), 20)
     noted = "Object.keys(JSON.parse(Object.values(localStorage)[0]).crcs).length"
     await page.wait_for_function(f"{noted} >= 3", timeout=20_000)
     uploading.puts.clear()
     await page.reload()
-    await page.unroute("**/*partNumber=4*")
+    await page.unroute(PART_4)
     await expect(uploading.status).to_contain_text("interrupted")
     if shots := os.environ.get("PRISM_TEST_SCREENSHOTS"):
         await page.screenshot(path=Path(shots) / "interrupted.png")
@@ -172,15 +181,7 @@ async def test_an_upload_goes_on_after_a_reload(uploading: Uploading, tmp_path: 
 
 async def test_pausing_and_giving_up(uploading: Uploading, tmp_path: Path) -> None:
     (tmp_path / "large.bin").write_bytes(LARGE)
-    page, held = uploading.page, asyncio.Event()
-
-    async def hold(route: Route) -> None:
-        if route.request.method == "PUT":
-            held.set()
-        else:
-            await route.continue_()
-
-    await page.route("**/*partNumber=4*", hold)
+    page, held = uploading.page, await hold_back(uploading.page)
     await uploading.send(tmp_path / "large.bin")
     await asyncio.wait_for(held.wait(), 20)
     await page.get_by_role("button", name="Pause").click()
@@ -191,7 +192,7 @@ async def test_pausing_and_giving_up(uploading: Uploading, tmp_path: Path) -> No
     await page.get_by_role("button", name="Give up").click()
     await expect(uploading.status).to_contain_text("Given up")
     await page.wait_for_function("localStorage.length === 0")
-    await page.unroute("**/*partNumber=4*")
+    await page.unroute(PART_4)
     await page.get_by_role("button", name="Upload").click()
     await uploading.done()
     assert await uploading.stored("web/large.bin") == LARGE

@@ -8,35 +8,26 @@ without any the driver only passes calls on. What clients send to the store them
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from enum import Enum
 from typing import TypeVar
 
 import msgspec
 
 from ..blob.driver import (
-    BlobEntry,
-    BlobInfo,
     Body,
-    Bound,
-    BucketSettings,
     Capabilities,
-    ConditionalDeletePower,
     CopyPower,
     DeleteResult,
     Driver,
-    MultipartPower,
     NoSpace,
     Opened,
-    OpenMultipart,
     Part,
-    SettingsPower,
     Signed,
-    SignPower,
     Stored,
     Throttled,
     WriteOptions,
 )
+from ..blob.layers import Layer
 from ..blob.memory_front import Answer, Receiving, Refused
 from ..model import ByteRange
 
@@ -58,7 +49,7 @@ class Fault(Enum):
     ANSWER_LOST = "the call is done, and its answer is lost"
 
 
-class FaultyBlob:
+class FaultyBlob(Layer):
     """The driver round `inner`; `calls` counts calls per verb.
 
     Verbs: put get head delete list copy now settings, delete_if, sign (all URLs), create_multipart put_part list_parts
@@ -67,7 +58,7 @@ class FaultyBlob:
     """
 
     def __init__(self, inner: Driver, *, delay_seconds: float = 0.05, writes_may_be_late: bool = False) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._delay_seconds = delay_seconds
         self._writes_may_be_late = writes_may_be_late
         self._queued: dict[str, deque[Fault | None]] = defaultdict(deque)
@@ -80,7 +71,7 @@ class FaultyBlob:
     @property
     def capabilities(self) -> Capabilities:
         """Those of the driver inside; with `writes_may_be_late` it says so."""
-        able = self._inner.capabilities
+        able = self._driver.capabilities
         if not self._writes_may_be_late:
             return able
         return msgspec.structs.replace(able, returned_write_is_final=False, late_write_seconds=60.0)
@@ -113,74 +104,34 @@ class FaultyBlob:
 
     async def lose(self, key: str) -> None:
         """The store loses an object."""
-        await self._inner.delete_many([key])
+        await self._driver.delete_many([key])
 
     async def put(self, key: str, chunks: AsyncIterator[bytes], options: WriteOptions) -> Stored:
         """Store a stream."""
         fault = await self._meet("put")
         if fault is Fault.LATE:
             held = await _gathered(chunks, options)
-            return await self._later(options, lambda given: self._inner.put(key, _pieces(held), given))
-        return _answered(fault, await self._inner.put(key, _broken(chunks, fault), options))
+            return await self._later(options, lambda given: self._driver.put(key, _pieces(held), given))
+        return _answered(fault, await self._driver.put(key, _broken(chunks, fault), options))
 
     async def get(self, key: str, byte_range: ByteRange | None, if_match: str | None) -> Opened:
         """Open a read."""
         fault = await self._meet("get")
-        opened = _answered(fault, await self._inner.get(key, byte_range, if_match))
+        opened = _answered(fault, await self._driver.get(key, byte_range, if_match))
         return Opened(opened.info, _BrokenBody(opened.body)) if fault is Fault.RESET else opened
-
-    async def head(self, key: str) -> BlobInfo:
-        """Look at a key."""
-        return await self._plain("head", lambda: self._inner.head(key))
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteResult]:
         """Delete keys; RESET fails the second half of them, key by key."""
         fault = await self._meet("delete")
         kept = keys[len(keys) // 2 :] if fault is Fault.RESET else ()
-        results = await self._inner.delete_many(keys[: len(keys) - len(kept)])
+        results = await self._driver.delete_many(keys[: len(keys) - len(kept)])
         return _answered(fault, [*results, *(DeleteResult(key, ConnectionResetError()) for key in kept)])
-
-    async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
-        """List keys."""
-        return await self._plain("list", lambda: self._inner.list(prefix, start_after, limit))
 
     async def copy(self, source: str, if_match: str, key: str, options: WriteOptions) -> Stored:
         """Copy inside the store."""
-        inner = self._inner
+        inner = self._driver
         assert isinstance(inner, CopyPower)
         return await self._write("copy", options, lambda given: inner.copy(source, if_match, key, given))
-
-    async def delete_if(self, key: str, if_match: str) -> None:
-        """Delete pinned bytes."""
-        inner = self._inner
-        assert isinstance(inner, ConditionalDeletePower)
-        await self._plain("delete_if", lambda: inner.delete_if(key, if_match))
-
-    async def sign_get(
-        self, key: str, now: datetime, lasting_seconds: int, content_type: str | None, disposition: str | None
-    ) -> Signed:
-        """Sign a GET."""
-        inner = self._inner
-        assert isinstance(inner, SignPower)
-        return await self._plain("sign", lambda: inner.sign_get(key, now, lasting_seconds, content_type, disposition))
-
-    async def sign_put(self, key: str, now: datetime, lasting_seconds: int, bound: Bound) -> Signed:
-        """Sign a PUT."""
-        inner = self._inner
-        assert isinstance(inner, SignPower)
-        return await self._plain("sign", lambda: inner.sign_put(key, now, lasting_seconds, bound))
-
-    async def sign_part(
-        self, key: str, upload: str, number: int, now: datetime, lasting_seconds: int, size_bytes: int | None
-    ) -> Signed:
-        """Sign a PUT of a part."""
-        return await self._plain(
-            "sign", lambda: self._parts.sign_part(key, upload, number, now, lasting_seconds, size_bytes)
-        )
-
-    async def create_multipart(self, key: str, options: WriteOptions) -> str:
-        """Begin an upload in parts."""
-        return await self._plain("create_multipart", lambda: self._parts.create_multipart(key, options))
 
     async def put_part(self, key: str, upload: str, number: int, chunks: AsyncIterator[bytes], size_bytes: int) -> Part:
         """Store a part."""
@@ -193,30 +144,18 @@ class FaultyBlob:
         broken = _broken(chunks, fault)
         return _answered(fault, await self._parts.put_part(key, upload, number, broken, size_bytes))
 
-    async def list_parts(self, key: str, upload: str) -> Sequence[Part]:
-        """What has arrived."""
-        return await self._plain("list_parts", lambda: self._parts.list_parts(key, upload))
-
     async def complete_multipart(self, key: str, upload: str, parts: Sequence[Part], options: WriteOptions) -> Stored:
         """Make the object."""
         return await self._write(
             "complete_multipart", options, lambda given: self._parts.complete_multipart(key, upload, parts, given)
         )
 
-    async def abort_multipart(self, key: str, upload: str) -> None:
-        """Forget an upload."""
-        await self._plain("abort_multipart", lambda: self._parts.abort_multipart(key, upload))
-
-    async def open_multiparts(self, key: str) -> Sequence[OpenMultipart]:
-        """What is open."""
-        return await self._plain("open_multiparts", lambda: self._parts.open_multiparts(key))
-
     async def receive(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] = b""
     ) -> Answer:
         """A client's request to the store. LATE: it began in time and its body is through at `land`; a request that is
         refused by its headers is answered at once."""
-        inner = self._inner
+        inner = self._driver
         assert isinstance(inner, Receiving)
         try:
             fault = await self._meet("receive")
@@ -230,33 +169,22 @@ class FaultyBlob:
             return await self._receive_late(inner, method, url, headers, body)
         return _answered(fault, await inner.receive(method, url, headers, body))
 
-    async def settings(self) -> BucketSettings:
-        """What the bucket does by itself; all unknown where the driver cannot ask."""
-        inner = self._inner
-        return await self._plain("settings", inner.settings) if isinstance(inner, SettingsPower) else BucketSettings()
-
-    async def now(self) -> datetime:
-        """The store's clock."""
-        return await self._plain("now", self._inner.now)
-
     async def close(self) -> None:
         """Close the driver inside; what did not land never does."""
         self._late.clear()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self._inner.close()
+        await self._driver.close()
 
-    @property
-    def _parts(self) -> MultipartPower:
-        assert isinstance(self._inner, MultipartPower)
-        return self._inner
-
-    async def _plain(self, verb: str, do: Callable[[], Awaitable[T]]) -> T:
-        fault = await self._meet(verb)
+    async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        fault = await self._meet(name)
         if fault is Fault.RESET:
             raise ConnectionResetError("the connection broke")
         return _answered(fault, await do())
+
+    async def _sign(self, do: Callable[[], Awaitable[Signed]]) -> Signed:
+        return await self._call("sign", do)
 
     async def _write(self, verb: str, options: WriteOptions, do: Callable[[WriteOptions], Awaitable[T]]) -> T:
         fault = await self._meet(verb)
