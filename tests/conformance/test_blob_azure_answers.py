@@ -331,7 +331,7 @@ async def test_a_source_that_changed_is_told_from_a_key_that_is_taken(server: St
 async def test_keys_that_cannot_be_deleted_are_named(server: StandIn, store: BlobStore) -> None:
     def answer(sent: Sent) -> Answer:
         boundary = "batch"
-        parts = [(202, ""), (404, "BlobNotFound"), (412, "LeaseIdMissing"), (503, "ServerBusy")]
+        parts = [(202, ""), (404, "BlobNotFound"), (409, "BlobImmutableDueToPolicy"), (503, "ServerBusy")]
         body = "".join(
             f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: {at}\r\n\r\n"
             f"HTTP/1.1 {status} x\r\nx-ms-error-code: {code}\r\nContent-Length: 0\r\n\r\n\r\n"
@@ -348,7 +348,7 @@ async def test_keys_that_cannot_be_deleted_are_named(server: StandIn, store: Blo
         ("c", False),
         ("d", False),
     ]
-    assert "LeaseIdMissing" in str(results[2].error)
+    assert "BlobImmutableDueToPolicy" in str(results[2].error)
     assert len(server.sent) == 1
 
 
