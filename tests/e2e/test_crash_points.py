@@ -27,7 +27,7 @@ BACKGROUND = Path(__file__).parent / "background.py"
 
 def points():
     """Every failpoint of the code, and whether it belongs to the background. Those of stores that sign their own URLs,
-    which no local store does, are tried in `tests/service/test_direct.py`; operators' have a script of their own."""
+    which no local store does, are tried in `tests/service/test_staging.py`; operators' have a script of their own."""
     return {
         name: path.parent.name in {"workers", "bus"}
         for name, path in every_point().items()
