@@ -21,6 +21,7 @@ from .catalog.rows import ObjectRow, PromiseRow, Refused
 from .catalog.staging import Again, Nothing, pair_of, same
 from .checking import Unlike, checked
 from .errors import ErrorCode, PrismError
+from .failpoints import failpoint
 from .meta import Txn, View
 from .namespaces import Namespace, at_once
 
@@ -141,7 +142,10 @@ async def _take(space: Namespace, upload: PromiseRow, info: BlobInfo, facts: Fac
     async def body(tx: Txn) -> Outcome:
         return await transitions.commit(tx, space.rules, upload, facts, space.now())
 
-    return await space.meta.transact(space.name, body, transitions.commit_reads(space.rules, upload))
+    failpoint("recognition.before_commit")
+    outcome = await space.meta.transact(space.name, body, transitions.commit_reads(space.rules, upload))
+    failpoint("recognition.after_commit")
+    return outcome
 
 
 async def _forget_parts(space: Namespace, upload: PromiseRow) -> None:

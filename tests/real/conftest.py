@@ -5,6 +5,7 @@ The servers' addresses are read from what `make services` wrote, unless they sta
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 REAL = os.environ.get("PRISM_TEST_REAL") == "1"
 WRITTEN = Path(__file__).parents[2] / ".cache" / "services" / "environment"
 SUITES = Path(__file__).parents[2] / "src" / "prism" / "testing"
+
+sys.path.append(str(Path(__file__).parents[1] / "e2e"))  # the program as a subprocess, and what its clients are told
 
 collect_ignore_glob = [] if REAL else ["test_*"]
 
