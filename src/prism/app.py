@@ -8,7 +8,7 @@ closed in reverse. Nothing listens here and no loop runs here; `serving` does th
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from .abilities import recall
 from .access import Access
 from .audit import AuditSink, FileAudit
-from .blob import StoreMetrics, open_blob
+from .blob import BlobStore, StoreMetrics, open_blob
 from .blob.driver import Driver as BlobDriver
 from .bus import Bus, open_bus
 from .bus.driver import Driver as BusDriver
@@ -119,11 +119,13 @@ async def open_app(
         bus = await open_bus(config.bus.url, meta, now=now, wrap=wraps.bus)
         stack.push_async_callback(bus.close)
         tasks, metrics, new_id = Tasks(), StoreMetrics(registry), version_ids(now)
-        opened = []
+        opened: list[Namespace] = []
+        stores: list[BlobStore] = []
+        stack.push_async_callback(_close, stores)
         for space in config.namespaces:
             found = await recall(meta, space.name, space.store)
             store = await open_blob(space.store, name=space.name, metrics=metrics, wrap=wraps.blob, found=found)
-            stack.push_async_callback(store.close)
+            stores.append(store)
             opened.append(
                 Namespace(
                     config=space,
@@ -141,6 +143,11 @@ async def open_app(
             opened = await stack.enter_async_context(claimed(opened, deployment))
         await stack.enter_async_context(_living(Life(meta, new_id, now), tasks, config.server.shutdown_seconds))
         yield _compose(config, Namespaces(opened), meta, bus, deployment, registry, sink, now, new_request_id)
+
+
+async def _close(stores: Sequence[BlobStore]) -> None:
+    """All at once: each that is silent takes a few seconds."""
+    await asyncio.gather(*(store.close() for store in stores))
 
 
 def _make_folder(config: Config) -> None:

@@ -99,12 +99,13 @@ class Http:
         return await self._run(0.0, self._take, response)
 
     async def _run(self, leaving_seconds: float, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Call in a thread. A caller that gives up leaves when the call has ended, or after so many seconds."""
+        """Call in a thread. A caller that gives up leaves when the call has ended, or after so many seconds; one that
+        has not begun never does."""
         call = self.threads.run(function, *arguments)
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
-            if leaving_seconds:
+            if not self.threads.withdraw(call) and leaving_seconds:
                 await asyncio.wait([call], timeout=leaving_seconds)
             call.add_done_callback(_forget)
             raise

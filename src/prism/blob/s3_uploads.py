@@ -228,9 +228,9 @@ class Uploads:
             marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     async def close(self) -> None:
-        """Wait until what failed has been undone."""
-        while self._aftermath:
-            await asyncio.wait(self._aftermath)
+        """Wait until what failed has been undone, or the store takes too long over that."""
+        if self._aftermath:
+            await asyncio.wait(self._aftermath, timeout=_UNDO_SECONDS)
 
 
 class Begun:

@@ -2,6 +2,8 @@
 
 Results that arrive together are handed to the loop in one wake-up, which makes a hop several times cheaper than the
 standard executor's. The queue holds at most one job per call under way; threads are started when they are needed.
+A call that nobody waits for any more before a thread was free for it never begins: what was given up while a store was
+silent must not reach it later.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ __all__ = ["Threads"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _Job = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
+_LONGEST_SECONDS = 5.0
 
 
 class Threads:
@@ -26,6 +29,8 @@ class Threads:
         self._limit = limit
         self._name = name
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._waiting: dict[asyncio.Future[Any], bool] = {}
+        """Calls that have not begun. Whoever takes one out, a thread or the loop, decides what becomes of it."""
         self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._waking = False
         self._threads: list[threading.Thread] = []
@@ -35,7 +40,8 @@ class Threads:
         self._idle.set()
 
     def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> "asyncio.Future[T]":
-        """Call `function` in a thread. Cancelling the future does not stop the call."""
+        """Call `function` in a thread. Cancelling the future keeps the call from beginning, and does not stop one that
+        has."""
         if self._closed:
             raise RuntimeError("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
@@ -45,16 +51,27 @@ class Threads:
             thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
+        self._waiting[future] = True
         self._jobs.put((future, function, arguments))
         return future
 
-    async def close(self) -> None:
-        """Wait for what is under way, then let the threads go."""
+    def withdraw(self, call: "asyncio.Future[Any]") -> bool:
+        """Cancel a call that has not begun, so that it never does; whether that was so."""
+        return self._waiting.pop(call, False) and call.cancel()
+
+    async def close(self, longest_seconds: float = _LONGEST_SECONDS) -> None:
+        """Wait for what is under way, then let the threads go. What hangs is left behind after so many seconds, and
+        what has not begun then never does; a process that ends does not wait for it."""
         self._closed = True
-        await self._idle.wait()
+        try:
+            async with asyncio.timeout(longest_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            for call in list(self._waiting):
+                self.withdraw(call)
         for _ in self._threads:
             self._jobs.put(None)
-        for thread in self._threads:
+        for thread in self._threads if self._idle.is_set() else ():
             thread.join()
 
     def _work(self) -> None:
@@ -63,7 +80,8 @@ class Threads:
             result: Any = None
             failure: BaseException | None = None
             try:
-                result = function(*arguments)
+                if self._waiting.pop(future, False) and not future.cancelled():
+                    result = function(*arguments)
             except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the call
                 failure = error
             self._results.append((future, result, failure))
