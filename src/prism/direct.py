@@ -278,8 +278,8 @@ def _both(first: Declared, further: Declared) -> Declared:
 
 def writing(space: Namespace, upload: PromiseRow) -> WriteOptions:
     """What the store is told when parts are begun or completed: metadata and tags, create only, and a gate that passes
-    only while the promise stands and bytes that appear now are still looked for (OUTCOME_UNKNOWN, DELETED_MEANWHILE,
-    DEADLINE_EXCEEDED)."""
+    only while the promise stands, with the same choice of parts, and bytes that appear now are still looked for
+    (OUTCOME_UNKNOWN, DELETED_MEANWHILE, DEADLINE_EXCEEDED)."""
 
     async def body(view: View) -> PromiseRow | Refused:
         return await promises.standing(view, space.rules, upload)
@@ -288,10 +288,17 @@ def writing(space: Namespace, upload: PromiseRow) -> WriteOptions:
         found = await space.meta.read(body)
         if isinstance(found, Refused):
             raise PrismError(found.code, found.message)
+        if _choice(found) != _choice(upload):
+            raise PrismError(ErrorCode.OUTCOME_UNKNOWN, "the upload is completed anew meanwhile; repeat the request")
         if space.now() >= found.dead - space.rules.late_write:
             raise PrismError(ErrorCode.DEADLINE_EXCEEDED, "the upload took too long; nothing was stored")
 
     return write_options(upload, gate)
+
+
+def _choice(upload: PromiseRow) -> str | None:
+    """Which parts it is made of; None before they were chosen."""
+    return None if upload.sealed is None else upload.sealed.etag
 
 
 async def confirm(space: Namespace, bucket: str, key: str, version_id: str) -> ObjectRow:

@@ -205,7 +205,7 @@ async def at_rest(app, data_dir):
                 referenced |= {held.physical_key} if held is not None else set()
         stored = {entry.key for entry in await space.store.list("", "", 1000)}
         assert stored == referenced | {space.layout.owner}, (space.name, stored ^ (referenced | {space.layout.owner}))
-        for kind in "uwdpgtkx":
+        for kind in "uwdpqgtkx":
             left = await _rows(app.meta, space.name, kind)
             assert not left, f"{space.name}: rows of kind {kind} are left: {[entry.key for entry in left]}"
         counters = await app.meta.read(lambda view, name=space.name: usage.counters(view, name))

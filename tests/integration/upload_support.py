@@ -105,7 +105,7 @@ class World:
         referenced = await self.referenced()
         stored = {entry.key for entry in await space.store.list("", "", 1000)}
         assert stored == referenced | {space.layout.owner}
-        for letter in "updtg":
+        for letter in "updqtg":
             assert not await self.rows(letter), letter
 
     async def referenced(self) -> set[str]:

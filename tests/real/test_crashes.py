@@ -169,7 +169,7 @@ async def _drained(config: Path, data_dir: Path) -> set[str]:
             report = await app.janitor.run_once()
             assert not report.failed, report
     async with opened_ahead(config, data_dir, 31) as app:
-        for kind in "uwdpgtk":
+        for kind in "uwdpqgtk":
             assert not await _rows(app.meta, kind), f"rows of kind {kind} are left"
         checked = await fsck(app.namespaces.get(SPACE))
         assert checked.clean, checked

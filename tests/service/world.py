@@ -333,7 +333,7 @@ class World:
         assert not await self.promised(ns)
         assert not await self.condemned(ns)
         assert set(await self.stored(ns)) == set(await self.referenced(ns))
-        for kind in ("k", "d", "t", "x"):
+        for kind in ("k", "d", "t", "x", "q"):
             assert not await self.rows(ns, kind), f"rows of kind {kind} are left at rest"
 
 

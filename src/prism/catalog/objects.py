@@ -34,7 +34,7 @@ from .rows import (
     promise_key,
     versions_of,
 )
-from .uploads import close, condemn_promised, leave_over, open_uploads, require_bucket
+from .uploads import close, condemn_promised, keep, leave_over, open_uploads, require_bucket
 from .usage import count
 
 __all__ = [
@@ -193,7 +193,7 @@ async def swap(
         return _refuse(tx, rules, promise, now, _UNMET)
     if current is not None:
         await _retire(tx, rules, promise.bucket, promise.key, current, mark, now, reason="overwritten")
-    close(tx, rules, promise)
+    keep(tx, rules, promise)
     _reference(tx, rules, promise, row, now)
     return row
 
@@ -234,7 +234,7 @@ def _landed_later(current: ObjectRow, row: ObjectRow, replaces: str | None) -> b
 
 async def _supersede(tx: Txn, rules: Rules, promise: PromiseRow, row: ObjectRow, now: datetime) -> Superseded:
     """A later upload is current: this one goes under it where versions are kept, else it is condemned."""
-    close(tx, rules, promise)
+    keep(tx, rules, promise)
     expired = row.expires_at is not None and row.expires_at <= now
     if rules.versioning and not expired:
         await keep_version(tx, rules, promise.bucket, promise.key, row, now)

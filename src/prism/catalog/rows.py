@@ -8,7 +8,8 @@ counters are little-endian integers. Instants inside keys are microseconds since
     g physical-key          condemned bytes               d due bucket key vid when to look at a client's promise
     t due physical-key      when to delete them           e at bucket key      when an object expires (+ ordinal:
     k bucket folder         deletion marks                                     a kept version)
-    p bucket key vid number parts that came by Prism
+    p bucket key vid number parts that came by Prism      q due physical-key     when to forget parts that came after
+                                                                                 the object was made of others
     a physical-key          adopted bytes: which object   i name               how far an import or rebuild came
     b bucket                further buckets               c                    deletion counter, number of marks
     x stamp                 outbox                        n name               counters
@@ -305,6 +306,10 @@ def part_key(namespace: str, promise: PromiseRow, number: int) -> Key:
 
 def due_key(namespace: str, promise: PromiseRow, due: datetime) -> Key:
     return (namespace, "d", microseconds(due), promise.bucket, promise.key, promise.version_id)
+
+
+def late_parts_key(namespace: str, due: datetime, physical_key: str) -> Key:
+    return (namespace, "q", microseconds(due), physical_key)
 
 
 def garbage_key(namespace: str, physical_key: str) -> Key:

@@ -24,6 +24,8 @@ from .rows import (
     decode,
     due_key,
     encode,
+    instant,
+    late_parts_key,
     microseconds,
     namespace_key,
     parts_of,
@@ -40,7 +42,10 @@ __all__ = [
     "due",
     "find",
     "find_upload",
+    "forgot_late_parts",
     "found_unlike",
+    "keep",
+    "late_parts",
     "leave_over",
     "looked_at",
     "open_uploads",
@@ -209,6 +214,27 @@ def close(tx: Txn, rules: Rules, row: PromiseRow) -> None:
     if row.upload is not None:
         tx.clear_range(*tuples.span(parts_of(rules.namespace, row)))
     tx.add(counter_key(rules.namespace, "uploads"), -1)
+
+
+def keep(tx: Txn, rules: Rules, row: PromiseRow) -> None:
+    """Take the promise away because its bytes are an object's now, or were. Of an upload in parts its own requests may
+    still come to the store, and begin another or leave parts there: that is looked at when it is dead."""
+    close(tx, rules, row)
+    if row.upload is not None:
+        tx.set(late_parts_key(rules.namespace, row.dead, row.physical_key), b"")
+
+
+async def late_parts(view: View, namespace: str, now: datetime, limit: int) -> list[tuple[datetime, str]]:
+    """Physical keys of kept uploads in parts that are dead, and when they died."""
+    start, _ = tuples.span((namespace, "q"))
+    entries = await view.range(start, tuples.pack((namespace, "q", microseconds(now) + 1)), limit=limit)
+    return [(instant(int(entry.key[2])), str(entry.key[3])) for entry in entries]
+
+
+async def forgot_late_parts(tx: Txn, namespace: str, done: Sequence[tuple[datetime, str]]) -> None:
+    """Nothing of these is open in the store any more, and nothing comes."""
+    for dead, physical_key in done:
+        tx.clear(late_parts_key(namespace, dead, physical_key))
 
 
 async def abandon(tx: Txn, rules: Rules, known: PromiseRow, now: datetime, reason: str = "abandoned") -> bool:

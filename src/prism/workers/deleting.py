@@ -2,17 +2,18 @@
 
 Before anything is deleted the process's clock is compared with the store's; when they differ by more than the allowed
 skew nothing is deleted until they agree. A key that the store refuses to delete is put off and does not hold up the
-others. Where a promise ended, uploads in parts that its writer or client left open are aborted first. Keys that others
-may write are deleted only while they hold the bytes that were condemned.
+others. Where a promise ended, uploads in parts that its writer or client left open are aborted first; where one was
+kept, once more when none of its requests can come any more. Keys that others may write are deleted only while they hold
+the bytes that were condemned.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ..blob.driver import EtagMismatch
-from ..catalog import garbage
+from ..catalog import garbage, uploads
 from ..catalog.garbage import Due
 from ..catalog.rows import PromiseRow
 from ..errors import ErrorCode, PrismError
@@ -21,7 +22,7 @@ from ..meta import Txn, View
 from ..namespaces import Namespace, at_once
 from .duty import Duty
 
-__all__ = ["clock_difference", "delete_due", "delete_leftovers"]
+__all__ = ["clock_difference", "delete_due", "delete_leftovers", "forget_late_parts"]
 
 _AT_ONCE = 4
 _CALL_KEYS = 1000
@@ -105,7 +106,9 @@ async def _delete(duty: Duty, part: Sequence[Due]) -> None:
 
 async def _deleted(space: Namespace, part: Sequence[Due]) -> Mapping[str, Exception]:
     """Delete each; why not, for those that the store refused."""
-    refused = await _singly([item for item in part if _open_parts(space, item)], lambda item: _abort(space, item))
+    refused = await _singly(
+        [item for item in part if _open_parts(space, item)], lambda item: _abort(space, item.physical_key)
+    )
     part = [item for item in part if item.physical_key not in refused]
     pinned = [item for item in part if item.row.pinned]
     refused |= await _singly(pinned, lambda item: _delete_pinned(space, item.physical_key, item.row.store_etag))
@@ -118,24 +121,25 @@ async def _deleted(space: Namespace, part: Sequence[Due]) -> Mapping[str, Except
 async def _singly(items: Sequence[Due], do: Callable[[Due], Awaitable[None]]) -> dict[str, Exception]:
     """Do it for each, some at once; why not, for those that failed."""
 
-    async def tried(item: Due) -> Exception | None:
-        try:
-            await do(item)
-        except PrismError as error:
-            return error
-        return None
-
-    failed = await at_once(tried, items)
+    failed = await at_once(lambda item: _failure(do(item)), items)
     return {item.physical_key: error for item, error in zip(items, failed, strict=True) if error is not None}
+
+
+async def _failure(work: Awaitable[None]) -> PrismError | None:
+    try:
+        await work
+    except PrismError as error:
+        return error
+    return None
 
 
 def _open_parts(space: Namespace, item: Due) -> bool:
     return item.row.unfinished and space.store.capabilities.multipart
 
 
-async def _abort(space: Namespace, item: Due) -> None:
+async def _abort(space: Namespace, physical_key: str) -> None:
     """Forget what was begun in parts under the key."""
-    for upload in await space.store.open_multiparts(item.physical_key):
+    for upload in await space.store.open_multiparts(physical_key):
         await space.store.abort_multipart(upload.key, upload.upload)
     failpoint("janitor.after_abort")
 
@@ -144,6 +148,30 @@ async def _delete_pinned(space: Namespace, physical_key: str, etag: str | None) 
     """Delete those very bytes; what others wrote there since stays."""
     with suppress(EtagMismatch):
         await space.store.delete_if(physical_key, etag or "")
+
+
+async def forget_late_parts(duty: Duty) -> bool:
+    """Abort what was begun under the keys of objects in parts after they were made; True when more may be due. The
+    object needs none of it, so no clock is asked. Raises the first failure, after everything else was done."""
+    space = duty.space
+
+    async def due(view: View) -> list[tuple[datetime, str]]:
+        return await uploads.late_parts(view, space.name, duty.now(), duty.batch)
+
+    found = await duty.read(due)
+    if not found or await _belongs_to_others(duty):
+        return False
+    failed = await at_once(lambda item: _failure(_abort(space, item[1])), found)
+    done = [item for item, error in zip(found, failed, strict=True) if error is None]
+
+    async def body(tx: Txn) -> None:
+        await uploads.forgot_late_parts(tx, space.name, done)
+
+    await duty.hold.transact(body)
+    for error in failed:
+        if error is not None:
+            raise error
+    return len(found) == duty.batch
 
 
 async def delete_leftovers(space: Namespace, promises: Sequence[PromiseRow]) -> None:

@@ -1,8 +1,9 @@
 """The janitor: per namespace, under a lease, everything that must happen although nobody asks for it.
 
 In this order: relay the outbox, look at client promises that are due, break dead ones, unlink what expired, purge
-deleted folders, delete garbage whose time has come. Each step is bounded and can be resumed; what fails stops its own
-step for a while and is reported, and the other steps and namespaces go on. Rows decide, so a stale holder does no harm.
+deleted folders, delete garbage whose time has come, forget parts that came late. Each step is bounded and can be
+resumed; what fails stops its own step for a while and is reported, and the other steps and namespaces go on. Rows
+decide, so a stale holder does no harm.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from ..failpoints import failpoint
 from ..meta import Meta, View
 from ..namespaces import Namespace
 from .auditing import audit
-from .deleting import delete_due
+from .deleting import delete_due, forget_late_parts
 from .duty import Duty, Hold, Tally
 from .measures import Backlog, Measures, backlog
 from .purging import Purge, expire_due
@@ -148,6 +149,7 @@ class _Keeper:
             "expire": expire_due,
             "purge": Purge().step,
             "delete": delete_due,
+            "parts": forget_late_parts,
             "audit": self._audit,
         }
         self._relay: Mapping[str, Step] = {"relay": lambda duty: relay(duty, bus)}
