@@ -4,7 +4,8 @@ The file is gzipped JSON lines: a header, a row per line in the catalog's order,
 and the SHA-256 of all lines before it. An export reads one snapshot beside running servers; the file appears whole or
 not at all. A restore checks the whole file before it writes anything, takes only an empty catalog, and leaves a mark in
 it while it is under way, so that nothing is served from half a catalog; repeated with the same file, it comes to its
-end. Memory is bounded by a row here and a batch of rows there.
+end. All rows are as they were exported, but for what they prove of writes that were under way (`catalog/backups.py`).
+Memory is bounded by a row here and a batch of rows there.
 """
 
 import base64
@@ -20,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from .catalog.backups import UnderWay
 from .deployment import RESTORE_KEY
 from .errors import ErrorCode, PrismError
 from .failpoints import failpoint
@@ -160,12 +162,12 @@ async def restore(meta: Meta, file: Path, watch: Callable[[int], object] = _unhe
     INVALID_ARGUMENT for a file that is none of these, or not whole; SCHEMA_MISMATCH for one of a newer program;
     PRECONDITION_FAILED when the catalog is not empty; OSError when the file cannot be read; CATALOG_DOWN.
     """
-    report = _checked(file)
+    report, under_way = _checked(file)
     await _begin(meta, report)
     failpoint("restore.after_begin")
     written = 0
     for batch in _batches(file):
-        await _put(meta, batch)
+        await _put(meta, [(key, under_way.restored(key, value)) for key, value in batch])
         failpoint("restore.after_batch")
         written += len(batch)
         watch(written)
@@ -177,8 +179,9 @@ async def restore(meta: Meta, file: Path, watch: Callable[[int], object] = _unhe
     return report
 
 
-def _checked(file: Path) -> SnapshotReport:
+def _checked(file: Path) -> tuple[SnapshotReport, UnderWay]:
     """Read the whole file; what it holds, once it is known to be whole and unaltered."""
+    under_way = UnderWay()
     with _opened(file) as stream:
         line = _next(file, stream)
         header = _header(file, line)
@@ -188,6 +191,7 @@ def _checked(file: Path) -> SnapshotReport:
         while following:
             key, _ = _row(file, line)
             report.count(key)
+            under_way.note(key)
             digest.update(line)
             line, following = following, _next(file, stream)
     try:
@@ -197,7 +201,7 @@ def _checked(file: Path) -> SnapshotReport:
     report.sha256 = digest.hexdigest()
     if (footer.rows, footer.sha256) != (report.rows, report.sha256):
         raise _broken(file)
-    return report
+    return report, under_way
 
 
 def _header(file: Path, line: bytes) -> _Header:

@@ -1,5 +1,6 @@
 """An export holds everything, appears whole or not at all, and fills an empty catalog with the same rows."""
 
+import asyncio
 import contextlib
 import gzip
 from collections.abc import AsyncIterator, Iterator
@@ -12,8 +13,11 @@ from prism.deployment import identify
 from prism.errors import ErrorCode, PrismError
 from prism.failpoints import FailpointError, arm
 from prism.meta import Key, Meta, Txn, View
-from prism.meta.memory import MemoryDriver
+from prism.meta.memory import MemoryDriver, MemorySpace
+from prism.model import ObjectRef, PutOptions
+from prism.rebuilding import Rebuild, rebuild
 from prism.snapshots import SnapshotReport, export, restore
+from prism.workers.fsck import fsck
 
 
 @pytest.fixture(autouse=True)
@@ -195,3 +199,41 @@ async def test_every_element_of_a_key_survives(world: World, tmp_path: Path) -> 
     fresh = Meta(MemoryDriver())
     await restore(fresh, tmp_path / "one.gz")
     assert dict(await everything(fresh)) == values
+
+
+async def test_what_was_being_written_during_the_export_is_not_deleted_after_a_restore(
+    world: World, tmp_path: Path
+) -> None:
+    """Its writer was told that it is stored, after the export."""
+    prism = world.start()
+    await identify(prism.meta, world.clock())
+    going_on = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"first "
+        await going_on.wait()
+        yield b"last"
+
+    put = prism.objects.put(prism.caller, ObjectRef("things", "", "k"), slowly(), PutOptions())
+    writing = asyncio.ensure_future(put)
+    while not await world.promised():
+        await asyncio.sleep(0)
+    await world.lived()
+    await exported(world, prism.meta, tmp_path / "one.gz")
+    going_on.set()
+    await writing
+    world.space = MemorySpace()
+    await restore(Meta(MemoryDriver(world.space)), tmp_path / "one.gz")
+    world._look = Meta(MemoryDriver(world.space))
+    after = world.start()
+    for _ in range(3):
+        world.clock.forward(4 * 3600)
+        await after.rounds(2)
+    assert not await world.promised()
+    space = after.spaces["things"]
+    report = await fsck(space, repair=True)
+    assert report.kinds["unproven"].count == 1
+    await after.rounds(2)
+    await rebuild(space, Rebuild(add=True))
+    assert await after.get("k") == b"first last"
+    await world.rest(after)

@@ -176,6 +176,8 @@ class PromiseRow(Row, frozen=True, kw_only=True):
     part_size_bytes: int | None = None
     sealed: Sealed | None = None
     """Until then nothing of an upload in parts can land."""
+    restored: bool = False
+    """It comes out of a backup: whether its writer, a Prism process, kept it after that, nobody knows any more."""
 
 
 class PartRow(Row, frozen=True, kw_only=True):

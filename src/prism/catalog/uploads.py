@@ -220,7 +220,7 @@ def keep(tx: Txn, rules: Rules, row: PromiseRow) -> None:
     """Take the promise away because its bytes are an object's now, or were. Of an upload in parts its own requests may
     still come to the store, and begin another or leave parts there: that is looked at when it is dead."""
     close(tx, rules, row)
-    if row.upload is not None:
+    if row.upload is not None or row.restored:
         tx.set(late_parts_key(rules.namespace, row.dead, row.physical_key), b"")
 
 
@@ -265,12 +265,16 @@ def condemn_promised(
 
 async def break_due(tx: Txn, rules: Rules, known: PromiseRow, looked: datetime | None, now: datetime) -> Refused | None:
     """Break a promise whose time is over: for a client's, `looked` is when the HEAD that found nothing (or bytes that
-    do not match) was started, and it must have been at or after the promise's death. Returns why it did not happen."""
+    do not match) was started, and it must have been at or after the promise's death. Bytes of one that comes out of a
+    backup may be an object: they stay. Returns why it did not happen."""
     row = await find(tx, rules, known)
     if row is None:
         return Refused(code=ErrorCode.OBJECT_NOT_FOUND, message="the promise was kept or broken already")
     if now < row.dead or (row.kind == "client" and (looked is None or looked < row.dead)):
         return Refused(code=ErrorCode.UPLOAD_PENDING, message="the promise may still be kept")
+    if row.restored:
+        keep(tx, rules, row)
+        return None
     close(tx, rules, row)
     condemn_promised(tx, rules, row, now, "broken", timedelta(0))
     return None
