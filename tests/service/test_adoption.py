@@ -3,15 +3,20 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
+from typing import TypeVar
 
+import msgspec
 import pytest
 from world import World, pieces
 
 from prism.adoption import Import, adopt
-from prism.blob.driver import BlobInfo, Driver, WriteOptions
+from prism.blob.driver import BlobEntry, BlobInfo, Driver, EtagMismatch, NotFound, WriteOptions
+from prism.blob.layers import Layer
 from prism.errors import ErrorCode, PrismError
 from prism.failpoints import FailpointError, arm
 from prism.walking import WalkReport
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +60,47 @@ async def test_bytes_whose_deletion_is_under_way_are_not_taken_up(world: World) 
     await prism.rounds()
     assert counts(await adopt(plain, Import())) == {"adopted": 1}
     await world.check("brief")
+
+
+class ByContent(Layer):
+    """A store whose etags tell contents from each other and not writes, as S3's do; here by their size alone."""
+
+    async def _call(self, name: str, do: Callable[[], Awaitable[T]]) -> T:
+        return await do()
+
+    async def head(self, key: str) -> BlobInfo:
+        info = await super().head(key)
+        return msgspec.structs.replace(info, etag=str(info.size_bytes))
+
+    async def list(self, prefix: str, start_after: str, limit: int) -> list[BlobEntry]:
+        found = await super().list(prefix, start_after, limit)
+        return [msgspec.structs.replace(one, etag=str(one.size_bytes)) for one in found]
+
+    async def delete_if(self, key: str, if_match: str) -> None:
+        try:
+            info = await self.head(key)
+        except NotFound:
+            return
+        if info.etag != if_match:
+            raise EtagMismatch(key)
+        await self.delete_many([key])
+
+
+async def test_the_same_content_written_again_by_others_is_not_deleted(world: World) -> None:
+    prism = world.start(wrap_blob=ByContent)
+    space = prism.spaces["brief"]
+    await lay(world, "a", b"same", ns="brief")
+    await lay(world, "b", b"same", ns="brief")
+    world.clock.forward(60)
+    await adopt(space, Import(own=True))
+    await prism.delete("a", ns="brief")
+    await prism.delete("b", ns="brief")
+    world.clock.forward(5)
+    await lay(world, "b", b"same", ns="brief")
+    world.clock.forward(4 * 3600)
+    await prism.rounds(2)
+    assert list(await world.stored("brief")) == ["b"]
+    assert not await world.condemned("brief")
 
 
 async def test_a_store_that_cannot_delete_on_condition_refuses_to_own(world: World) -> None:

@@ -37,9 +37,10 @@ def condemn(
     size_bytes: int = 0,
     store_etag: str | None = None,
     unfinished: bool = False,
-    pinned: bool = False,
+    pinned: datetime | None = None,
 ) -> None:
-    """Write the garbage row. `grace` None means promptly (after the read grace) and once more at `dead`."""
+    """Write the garbage row. `grace` None means promptly (after the read grace) and once more at `dead`. `pinned` is when
+    the bytes landed that alone are to be deleted, with `store_etag`; None: whatever lies there."""
     due_at = now + rules.read_grace if grace is None else max(now + grace, dead)
     row = Condemned(
         due=due_at,
@@ -49,7 +50,8 @@ def condemn(
         store_etag=store_etag,
         size_bytes=size_bytes,
         unfinished=unfinished,
-        pinned=pinned,
+        pinned=pinned is not None,
+        landed_at=pinned,
     )
     tx.set(garbage_key(rules.namespace, physical_key), encode(row))
     tx.set(garbage_due_key(rules.namespace, due_at, physical_key), b"")

@@ -353,7 +353,7 @@ def _release(tx: Txn, rules: Rules, row: ObjectRow, now: datetime, reason: str, 
         grace=grace,
         size_bytes=row.size_bytes,
         store_etag=row.store_etag,
-        pinned=row.adopted,
+        pinned=row.modified_at if row.adopted else None,
     )
 
 

@@ -201,7 +201,9 @@ class Condemned(Row, frozen=True, kw_only=True):
     unfinished: bool = False
     """It was a promise: a multipart upload of the key may be open and is aborted first."""
     pinned: bool = False
-    """Only bytes with `store_etag` are deleted: others may write this key."""
+    """Only bytes with `store_etag` are deleted, and that landed then: others may write this key."""
+    landed_at: datetime | None = None
+    """Of pinned bytes: the same content, written again, may have the same etag."""
 
 
 class AdoptionRow(Row, frozen=True, kw_only=True):

@@ -111,7 +111,9 @@ async def _deleted(space: Namespace, part: Sequence[Due]) -> Mapping[str, Except
     )
     part = [item for item in part if item.physical_key not in refused]
     pinned = [item for item in part if item.row.pinned]
-    refused |= await _singly(pinned, lambda item: _delete_pinned(space, item.physical_key, item.row.store_etag))
+    refused |= await _singly(
+        pinned, lambda item: _delete_pinned(space, item.physical_key, item.row.store_etag, item.row.landed_at)
+    )
     if plain := [item.physical_key for item in part if not item.row.pinned]:
         results = await space.store.delete_many(plain)
         refused |= {result.key: result.error for result in results if result.error is not None}
@@ -144,8 +146,11 @@ async def _abort(space: Namespace, physical_key: str) -> None:
     failpoint("janitor.after_abort")
 
 
-async def _delete_pinned(space: Namespace, physical_key: str, etag: str | None) -> None:
-    """Delete those very bytes; what others wrote there since stays."""
+async def _delete_pinned(space: Namespace, physical_key: str, etag: str | None, landed_at: datetime | None) -> None:
+    """Delete those very bytes; what others wrote there since stays, also where the same content has the same etag."""
+    info = await space.store.head(physical_key)
+    if info is None or (landed_at is not None and info.landed_at != landed_at):
+        return
     with suppress(EtagMismatch):
         await space.store.delete_if(physical_key, etag or "")
 
@@ -179,6 +184,6 @@ async def delete_leftovers(space: Namespace, promises: Sequence[PromiseRow]) -> 
     by the same URL since; elsewhere they stay until it is dead. They are referenced by nobody, so no clock is asked."""
     if not space.store.capabilities.conditional_delete:
         return
-    left = [(row.physical_key, row.taken.etag) for row in promises if row.leftover and row.taken is not None]
+    taken = [(row.physical_key, row.taken) for row in promises if row.leftover and row.taken is not None]
     with suppress(PrismError):  # what the store would not delete now goes with its promise
-        await at_once(lambda item: _delete_pinned(space, *item), left)
+        await at_once(lambda item: _delete_pinned(space, item[0], item[1].etag, item[1].landed_at), taken)
