@@ -39,8 +39,8 @@ def condemn(
     unfinished: bool = False,
     pinned: datetime | None = None,
 ) -> None:
-    """Write the garbage row. `grace` None means promptly (after the read grace) and once more at `dead`. `pinned` is when
-    the bytes landed that alone are to be deleted, with `store_etag`; None: whatever lies there."""
+    """Write the garbage row. `grace` None means promptly (after the read grace) and once more at `dead`. `pinned` is
+    when the bytes landed that alone are to be deleted, with `store_etag`; None: whatever lies there."""
     due_at = now + rules.read_grace if grace is None else max(now + grace, dead)
     row = Condemned(
         due=due_at,
